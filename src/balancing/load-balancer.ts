@@ -32,8 +32,8 @@ export interface LoadBalancerEvents {
 
 /** Holds a cluster, or the failure of the lookup; or neither, where there is no instance. */
 interface Resolution {
-  readonly cluster?: Cluster;
-  readonly failure?: { readonly error: unknown };
+  readonly cluster?: Cluster | undefined;
+  readonly failure?: { readonly error: unknown } | undefined;
 }
 
 /**

@@ -42,7 +42,7 @@ export interface EngineCall<T> {
   readonly source: Abortable | undefined;
   readonly transport: Transport<AttemptResult<T>>;
   /** attempt is the number of the first attempt, for a caller that makes retries by itself. Default 1. */
-  readonly attempt?: number;
+  readonly attempt?: number | undefined;
 }
 
 export interface CallEngineOptions {

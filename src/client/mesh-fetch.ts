@@ -16,7 +16,7 @@ import type { ServicePolicies } from './service-policies.ts';
 
 export interface MeshFetchOptions extends MeshOptions {
   /** Takes the requests to hosts that are no service of the mesh. Default: the global `fetch`. */
-  passthrough?: typeof fetch;
+  passthrough?: typeof fetch | undefined;
 }
 
 /** The options of a request: those of `fetch`, and those of a call. */
@@ -28,15 +28,17 @@ export const ADAPTED = Symbol('adapted');
 
 /** The part of a request that an adapter of another client adds. */
 export interface Adapted {
-  [ADAPTED]?: {
-    /**
-     * Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is
-     * the deadline.
-     */
-    readonly timeLimit: number | undefined;
-    /** Whether an encoded body is decoded. */
-    readonly decode: boolean;
-  };
+  [ADAPTED]?:
+    | {
+        /**
+         * Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is
+         * the deadline.
+         */
+        readonly timeLimit: number | undefined;
+        /** Whether an encoded body is decoded. */
+        readonly decode: boolean;
+      }
+    | undefined;
 }
 
 /** A `fetch` as the global one, for services of the mesh too. */

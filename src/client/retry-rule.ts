@@ -15,7 +15,7 @@ import type { ResponseHead } from './response.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
-  statuses?: readonly number[];
+  statuses?: readonly number[] | undefined;
 }
 
 const STATUSES = {

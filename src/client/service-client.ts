@@ -19,25 +19,25 @@ import { PoliciesByName } from './policies-by-name.ts';
 import type { ServiceResponse } from './response.ts';
 import { prepareCall, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, withoutResilience } from './service-options.ts';
-import { ServicePolicies } from './service-policies.ts';
+import { ServicePolicies, type ServicePolicyHandles } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 import { createStreamedTransport } from './streamed-response.ts';
 import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
   /** Lists the instances of services. Required unless a `loadBalancer` is given. */
-  discovery?: ServiceDiscovery;
+  discovery?: ServiceDiscovery | undefined;
   /**
    * Picks the instances. Default: a LoadBalancer over `discovery`, which is closed with the client.
    * A balancer that is given stays open.
    */
-  loadBalancer?: LoadBalancer;
+  loadBalancer?: LoadBalancer | undefined;
   /** Sent as `X-Service-Name`. Default: not sent. */
-  callerName?: string;
+  callerName?: string | undefined;
   /** How calls to any service are guarded. Default: as ServiceOptions say. */
-  defaults?: ServiceOptions;
+  defaults?: ServiceOptions | undefined;
   /** Options of single services, by name, in place of the same ones of `defaults`. */
-  services?: Readonly<Record<string, ServiceOptions>>;
+  services?: Readonly<Record<string, ServiceOptions>> | undefined;
   /**
    * False makes a plain client of it, as for tests: each call is one attempt at one instance, whatever
    * `defaults`, `services` and the call itself say of retry, circuitBreaker, bulkhead,
@@ -45,7 +45,7 @@ export interface ServiceClientOptions {
    * ejected. Timeouts, deadlines, `classify`, `fallback`, `maxResponseSize` and `connection` hold. A
    * `loadBalancer` that is given follows its own options. Default true.
    */
-  resilience?: boolean;
+  resilience?: boolean | undefined;
   /**
    * Tells the time, and sets the timers of the policies and of the balancer that are made here;
    * policies and a `loadBalancer` that are given have their own. Sockets keep to real time. Default:
@@ -61,20 +61,6 @@ export interface ServiceClientEvents {
    */
   passthrough: [event: { host: string; service: string }];
 }
-
-/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
-export type ServicePolicyHandles = Pick<
-  ServicePolicies,
-  | 'circuitBreaker'
-  | 'retry'
-  | 'retryBudget'
-  | 'hedge'
-  | 'adaptiveThrottle'
-  | 'rateLimiter'
-  | 'caching'
-  | 'maxResponseSize'
-  | 'timeout'
->;
 
 /**
  * Calls services by name: it picks an instance, guards the call, sends it over kept-alive
@@ -158,7 +144,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       if (fallback === undefined) return this.#call<T>(call, policies);
       const record = new FallbackRecord(call);
       const context = new Context(1, Infinity, record, sourceOf(call.signal), false);
-      return fallback.execute(() => this.#call<T>(call, policies, record), context);
+      // Whoever gives a service a fallback gives its calls a type that takes its values.
+      return fallback.execute(() => this.#call<T>(call, policies, record), context) as Promise<T>;
     } catch (error) {
       return Promise.reject(error);
     }

@@ -30,8 +30,23 @@ import { SERVICE_CHECKS, type ServiceOptions } from './service-options.ts';
 import { ServiceVariants, type Variant } from './service-variants.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
+/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
+export interface ServicePolicyHandles {
+  readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly retry: Retry | undefined;
+  readonly retryBudget: RetryBudget | undefined;
+  readonly hedge: Hedge | undefined;
+  readonly adaptiveThrottle: AdaptiveThrottle | undefined;
+  readonly rateLimiter: RateLimiter | undefined;
+  readonly caching: HttpCaching | undefined;
+  /** Bytes that a response may have. */
+  readonly maxResponseSize: number;
+  /** Milliseconds that a call may take with all its attempts; Infinity without a limit. */
+  readonly timeout: number;
+}
+
 /** The policies in force for one service, in the order in which a call meets them. */
-export class ServicePolicies {
+export class ServicePolicies implements ServicePolicyHandles {
   readonly clock: Clock;
   readonly fallback: Fallback | undefined;
   readonly retryRule: RetryRule;

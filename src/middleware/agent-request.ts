@@ -16,7 +16,7 @@ import { completeHead, readValues } from './request-head.ts';
 export interface AgentClientRequest extends ClientRequest {
   /** Gives the request a socket, or tells it in the next tick that there is none. */
   onSocket(socket: Socket | null, error?: Error): void;
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /** Gets the sockets to the instance of an attempt; makes them for the first one. */

@@ -9,11 +9,11 @@ import { WaitQueue } from './wait-queue.ts';
 
 export interface BulkheadOptions extends TimedPolicyOptions {
   /** Calls under way at once. Default 100. */
-  maxConcurrent?: number;
+  maxConcurrent?: number | undefined;
   /** Calls that may wait for a place, first come first served. Default 0: none waits. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
 }
 
 export interface BulkheadEvents {
@@ -58,6 +58,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     return this.#queue.length;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     if (this.#inFlight === this.#maxConcurrent) {
       return this.#waitForPlace(operation, context);

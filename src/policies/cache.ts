@@ -22,7 +22,7 @@ import {
   toContext,
 } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 
 /**
@@ -30,13 +30,13 @@ import type { TimedPolicyOptions } from './policy-options.ts';
  */
 export interface Freshness {
   /** For how long it is served as it is. Below 0 it has been stale for as long. */
-  ttl?: number;
+  ttl?: number | undefined;
   /**
    * For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure.
    */
-  staleWhileRevalidate?: number;
+  staleWhileRevalidate?: number | undefined;
   /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
-  staleIfError?: number;
+  staleIfError?: number | undefined;
 }
 
 /** The call that gave a result. */
@@ -53,45 +53,45 @@ export interface CacheOptions extends TimedPolicyOptions {
    */
   key: (context: CallContext) => string | undefined;
   /** Milliseconds for which a value is served. Required unless `freshness` gives it. */
-  ttl?: number;
+  ttl?: number | undefined;
   /**
    * Share of its time that an entry may lose, by chance, so that entries made together do not
    * expire together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
    */
-  jitter?: number;
+  jitter?: number | undefined;
   /**
    * Milliseconds after `ttl` for which a value is still served, while a call in the background
    * renews it. Default 0.
    */
-  staleWhileRevalidate?: number;
+  staleWhileRevalidate?: number | undefined;
   /**
    * Milliseconds after `ttl` for which a value is still served if the call for a new one fails.
    * Default 0.
    */
-  staleIfError?: number;
+  staleIfError?: number | undefined;
   /**
    * Whether `staleIfError` holds for an error. Return false for one that tells that the value is
    * gone, such as 'no such user'. Default: it does for every error.
    */
-  shouldServeStale?: (error: unknown) => boolean;
+  shouldServeStale?: ((error: unknown) => boolean) | undefined;
   /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
-  negativeTtl?: number;
+  negativeTtl?: number | undefined;
   /**
    * Gives how long to keep a result, where that depends on it; undefined: not at all. The function
    * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
    * never kept.
    */
-  freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
+  freshness?: OutcomeFunction<Freshness | undefined, [context: CallContext, call: CachedCall]> | undefined;
   /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
-  maxEntries?: number;
+  maxEntries?: number | undefined;
   /**
    * Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it.
    */
-  maxSize?: number;
+  maxSize?: number | undefined;
   /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
-  sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
+  sizeOf?: OutcomeFunction<number, [key: string]> | undefined;
   /** Source of the jitter: 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface CacheEvents {
@@ -185,6 +185,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return this.#entries.size;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);

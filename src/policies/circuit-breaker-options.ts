@@ -13,8 +13,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
-import type { CallContext } from './context.ts';
-import type { Outcome } from './outcome.ts';
+import type { OutcomeFunction } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
@@ -26,14 +25,14 @@ export interface CircuitBreakerSnapshot {
   /** Openings since it was last closed. */
   openings: number;
   /** When it may let a probe through: epoch milliseconds. Only while open. */
-  probeAt?: number;
+  probeAt?: number | undefined;
   /** Only while closed. */
-  failuresInARow?: number;
+  failuresInARow?: number | undefined;
   /**
    * The calls of the window, the oldest first. Only while closed, and with `failureRatio` or
    * `slowCallRatio`.
    */
-  window?: readonly WindowCounts[];
+  window?: readonly WindowCounts[] | undefined;
 }
 
 export interface CircuitBreakerOptions extends TimedPolicyOptions {
@@ -41,46 +40,46 @@ export interface CircuitBreakerOptions extends TimedPolicyOptions {
    * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
    * set.
    */
-  failureThreshold?: number;
+  failureThreshold?: number | undefined;
   /** Share of failures within the window that opens it, 0 to 1. Off unless set. */
-  failureRatio?: number;
+  failureRatio?: number | undefined;
   /** Share of slow calls within the window that opens it, 0 to 1. Off unless set. */
-  slowCallRatio?: number;
+  slowCallRatio?: number | undefined;
   /**
    * Milliseconds from which a call is slow. A call is not slow because this process was blocked and
    * did not read its response. Default 1,000; matters only with `slowCallRatio`.
    */
-  slowCallDuration?: number;
+  slowCallDuration?: number | undefined;
   /**
    * The window of the ratios: milliseconds, or a number of calls. Default 10,000 ms; and if
    * `minimumCalls` is not given either, the last 20 calls where those are more, up to five minutes,
    * so that a breaker with few calls can open too.
    */
-  window?: number | { calls: number };
+  window?: number | { calls: number } | undefined;
   /**
    * Calls that the window must hold before a ratio counts. Default 20, at most the calls of the
    * window.
    */
-  minimumCalls?: number;
+  minimumCalls?: number | undefined;
   /**
    * Milliseconds open before a probe is let through, or a backoff over openings in a row. Default
    * 30,000.
    */
-  resetTimeout?: number | Backoff;
+  resetTimeout?: number | Backoff | undefined;
   /** Probes under way at once while half-open. Default 1. */
-  halfOpenCalls?: number;
+  halfOpenCalls?: number | undefined;
   /** Probes in a row that must succeed to close it. Default 1. */
-  successThreshold?: number;
+  successThreshold?: number | undefined;
   /** Whether an outcome is a failure of the callee. Default: every error. */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean> | undefined;
   /**
    * Whether an outcome counts as neither success nor failure. Default: errors with which Holdfast
    * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never
    * count, nor do timeouts during which this process was blocked.
    */
-  isIgnored?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isIgnored?: OutcomeFunction<boolean> | undefined;
   /** The first state, or a snapshot from another breaker's `toJSON()`. Default `closed`. */
-  initialState?: CircuitState | CircuitBreakerSnapshot;
+  initialState?: CircuitState | CircuitBreakerSnapshot | undefined;
 }
 
 const MAX_WINDOW_CALLS = 1_000_000;

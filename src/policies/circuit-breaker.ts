@@ -87,10 +87,13 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   readonly #clock: Clock;
   #state: State;
 
+  constructor(options?: CircuitBreakerOptions);
   /**
    * @param mayOpen decides whether a rule that is reached opens it, for a caller that knows more
-   * than a breaker sees; internal
+   * than a breaker sees
+   * @internal
    */
+  constructor(options?: CircuitBreakerOptions, mayOpen?: MayOpen);
   constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = () => true) {
     super('circuit-breaker', options);
     checkBreakerOptions(options);
@@ -130,6 +133,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     return showBreaker(this, depth, options);
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const state = this.#admit();
     if (state.kind === 'half-open') return this.#probe(state, operation, context);

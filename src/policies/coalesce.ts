@@ -60,6 +60,7 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
     return this.#flights.size;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = decidedKey(this.#key(context), "Coalesce option 'key'");
     if (key === undefined) return start(operation, context);

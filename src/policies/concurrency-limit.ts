@@ -31,7 +31,7 @@ export interface ConcurrencyLimit {
    */
   next(limit: number, sample: LimitSample): number;
   /** True makes windows shorter, since the limit may be far too low. */
-  readonly growing?: boolean;
+  readonly growing?: boolean | undefined;
   /** Takes in the latency without a queue, if that is known before the first window. */
   baseline?(rtt: number): void;
 }

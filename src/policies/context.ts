@@ -17,7 +17,7 @@ export interface CallRecord {
   /**
    * False bounds every Retry that the call goes through, whatever its options say. Default true.
    */
-  readonly retryable?: boolean;
+  readonly retryable?: boolean | undefined;
   /** Tells while the call waits for its caller, which counts for no Timeout and is no slowness. */
   readonly callerWait?: CallerWait | undefined;
 }
@@ -47,7 +47,7 @@ export interface CallOptions {
   deadline?: number | undefined;
   attributes?: Attributes | undefined;
   /** Given by an enclosing CallContext. */
-  readonly attempt?: number;
+  readonly attempt?: number | undefined;
 }
 
 const NO_RECORD: CallRecord = Object.freeze({ attributes: Object.freeze({}) });

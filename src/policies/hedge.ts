@@ -16,7 +16,7 @@ import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
-import { isRejection, type Outcome, start } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, start } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
 
@@ -24,38 +24,38 @@ export interface HedgeOptions extends TimedPolicyOptions {
   /**
    * Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`.
    */
-  delay?: number;
+  delay?: number | undefined;
   /**
    * Share of the calls of the last 30 to 60 seconds, 0.5 to 0.9999: a further attempt begins when a
    * call takes longer than they did. The latency of the share is unknown until 20 calls or more
    * have succeeded (at 0.99 it takes 100); until then no further attempt begins unless there is a
    * `maxDelay`. Default 0.95.
    */
-  percentile?: number;
+  percentile?: number | undefined;
   /** The least that `percentile` may come to, in milliseconds, of at least 1. Default 1. */
-  minDelay?: number;
+  minDelay?: number | undefined;
   /**
    * The most that `percentile` may come to, in milliseconds; in force too while it is unknown.
    * Default: no bound.
    */
-  maxDelay?: number;
+  maxDelay?: number | undefined;
   /** Further attempts of a call, besides the first. Default 1. */
-  maxHedges?: number;
+  maxHedges?: number | undefined;
   /**
    * Pays for further attempts. Default: a RetryBudget of its own that grants ten, and then one for
    * every 20 calls.
    */
-  budget?: Pick<RetryBudget, 'deposit' | 'withdraw'>;
+  budget?: Pick<RetryBudget, 'deposit' | 'withdraw'> | undefined;
   /**
    * Whether a call may be made twice AT THE SAME TIME. Return false for every call that is not
    * idempotent, or it WILL be made twice. Default: every call may.
    */
-  shouldHedge?: (context: CallContext) => boolean;
+  shouldHedge?: ((context: CallContext) => boolean) | undefined;
   /**
    * Whether an outcome is a failure, so that another attempt under way is awaited instead. Return
    * false for an error that every attempt would meet, such as 'no such user'. Default: every error.
    */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean> | undefined;
 }
 
 export interface HedgeEvents {
@@ -147,6 +147,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     return delay === Infinity ? undefined : delay;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const mayHedge =
       this.#shouldHedge === undefined || decided(this.#shouldHedge(outer), "Hedge option 'shouldHedge'");

@@ -6,7 +6,7 @@ export interface PolicyOptions {
    * Named in the errors of the policy; and its events tell it as `name` of the policy, which is the
    * `source` of their diagnostics. Default: none.
    */
-  name?: string;
+  name?: string | undefined;
 }
 
 /** The options of every policy that reads the time. */

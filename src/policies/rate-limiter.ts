@@ -26,26 +26,26 @@ export interface RateLimiterOptions extends TimedPolicyOptions {
    */
   limit: number;
   /** Milliseconds in which `limit` calls may begin. Default 1,000. */
-  interval?: number;
+  interval?: number | undefined;
   /** Calls that may begin at once after a pause. Default `limit`, rounded down, and at least 1. */
-  burst?: number;
+  burst?: number | undefined;
   /**
    * Calls that may wait for their turn, first come first served; each key has a queue of its own.
    * Default 0: none waits.
    */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /**
    * Milliseconds that a call may wait; one whose turn would come later is rejected at once.
    * Default: as long as its deadline allows.
    */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
   /**
    * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share
    * one rate. Default: all calls do.
    */
-  key?: (context: CallContext) => string | undefined;
+  key?: ((context: CallContext) => string | undefined) | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
-  maxKeys?: number;
+  maxKeys?: number | undefined;
 }
 
 export interface RateLimiterEvents {
@@ -130,6 +130,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const bucket = this.#getBucket(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     return this.#take(bucket) ? start(operation, context) : this.#takeTurn(operation, context, bucket);

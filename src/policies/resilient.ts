@@ -14,20 +14,20 @@ import { type Timeout, timeoutOption, toTimeout } from './timeout.ts';
 /** Each policy: its options, an instance to share, or false for none. */
 export interface ResilientOptions {
   /** Bounds how many calls begin. Default: none, since no rate is right for all. */
-  rateLimit?: RateLimiterOptions | RateLimiter | false;
+  rateLimit?: RateLimiterOptions | RateLimiter | false | undefined;
   /** Milliseconds for all attempts together. Default 30,000. */
-  timeout?: number | Timeout | false;
+  timeout?: number | Timeout | false | undefined;
   /**
    * Default: 3 attempts, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget.
    */
-  retry?: RetryOptions | Retry | false;
+  retry?: RetryOptions | Retry | false | undefined;
   /**
    * Default: opens when half of at least 20 attempts within 10 s failed, with a probe after 0.5 s,
    * a quarter longer each time, up to 5 s.
    */
-  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
+  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false | undefined;
   /** Milliseconds for each attempt. Default 10,000. */
-  attemptTimeout?: number | Timeout | false;
+  attemptTimeout?: number | Timeout | false | undefined;
   /**
    * Tells the time to the policies that are made here; an instance has its own. Default:
    * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.

@@ -6,17 +6,17 @@ export interface RetryBudgetOptions extends TimedPolicyOptions {
   /**
    * Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2.
    */
-  ratio?: number;
+  ratio?: number | undefined;
   /**
    * Retries that can be made before any is earned, and saved up even with little traffic. Default
    * 10.
    */
-  initial?: number;
+  initial?: number | undefined;
   /**
    * Retries a second that are granted at any traffic. Each process grants them by itself: with 100
    * processes of 10 calls a second, a floor of 10 lets retries double the load. Default 0.
    */
-  minPerSecond?: number;
+  minPerSecond?: number | undefined;
 }
 
 /** Milliseconds of traffic, and of the floor, whose earnings can be saved up. */

@@ -15,7 +15,7 @@ import { pause, unlessAborted } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
@@ -26,28 +26,28 @@ export interface RetryOptions extends TimedPolicyOptions {
    * Attempts in all, the first one included; or a function that gives them for a call, called after
    * each attempt. Default 3.
    */
-  maxAttempts?: number | ((context: CallContext) => number);
+  maxAttempts?: number | ((context: CallContext) => number) | undefined;
   /**
    * How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter.
    */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
   /**
    * Which outcomes are retried; a promise is awaited. Default: every failure except those with
    * which Holdfast rejected the call itself.
    */
-  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
+  shouldRetry?: OutcomeFunction<boolean | PromiseLike<boolean>> | undefined;
   /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
-  budget?: RetryBudget;
+  budget?: RetryBudget | undefined;
   /**
    * Milliseconds from the start of the first attempt after which no retry begins. Default: no such
    * bound.
    */
-  maxElapsed?: number;
+  maxElapsed?: number | undefined;
   /**
    * The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying.
    * Default 60,000.
    */
-  maxRetryAfter?: number;
+  maxRetryAfter?: number | undefined;
 }
 
 /**
@@ -159,7 +159,12 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #target: RetryTarget;
   readonly #clock: Clock;
 
-  /** @param target for a caller that can make the next attempt at another instance; internal. */
+  constructor(options?: RetryOptions);
+  /**
+   * @param target for a caller that can make the next attempt at another instance.
+   * @internal
+   */
+  constructor(options?: RetryOptions, target?: RetryTarget);
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry', options);
     validateOptions('Retry', options, RETRY_CHECKS);
@@ -173,6 +178,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#clock = options.clock ?? systemClock;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     // A retry of a Retry further out earns nothing.
     if (context.attempt === 1) decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");

@@ -6,7 +6,7 @@ export interface WindowCounts {
   readonly failures: number;
   readonly slow: number;
   /** When they ended, in epoch milliseconds. Absent where the window holds a number of calls. */
-  readonly at?: number;
+  readonly at?: number | undefined;
 }
 
 /** How many calls there were, and how many of them failed. */

@@ -28,7 +28,7 @@ export interface TimeoutOptions extends TimedPolicyOptions {
    * waits for the operation, which then must obey its signal: for one that has to clean up before
    * the call is over. Default true.
    */
-  strict?: boolean;
+  strict?: boolean | undefined;
 }
 
 export interface TimeoutEvents {
@@ -83,6 +83,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
     });
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const now = this.#clock.now();
     if (outer.deadline < now + this.duration && !outer.timed)

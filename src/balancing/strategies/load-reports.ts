@@ -22,19 +22,19 @@ export interface LoadReportsOptions {
    * Milliseconds for which reports are gathered before they count, since the first reports of an
    * instance do not tell what it can bear. Default 10,000.
    */
-  blackoutPeriod?: number;
+  blackoutPeriod?: number | undefined;
   /**
    * Milliseconds after the last report until an instance counts as one without reports. Default
    * 180,000.
    */
-  weightExpirationPeriod?: number;
+  weightExpirationPeriod?: number | undefined;
   /** Milliseconds for which a weight is used before a later report can change it. Default 1,000. */
-  weightUpdatePeriod?: number;
+  weightUpdatePeriod?: number | undefined;
   /**
    * How much the share of errors adds to utilization: an instance that fails fast is not one with
    * room. Default 1.
    */
-  errorUtilizationPenalty?: number;
+  errorUtilizationPenalty?: number | undefined;
   /** The clock of the balancer. Default: that of this process. */
   clock?: Clock | undefined;
 }
