@@ -1,4 +1,4 @@
-/** What the declarations of the built package show that they should not. */
+/** Finds what the declarations of the built package show and should not. */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
