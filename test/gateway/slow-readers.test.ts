@@ -79,12 +79,12 @@ describe('a gateway whose client stops to read', () => {
     client.socket.pause();
     client.send(GET);
     await upstream.waitFor('GET /a');
-    for (let minute = 1; minute <= 3; minute++) {
+    for (let minute = 1; minute <= 4; minute++) {
       await stall();
       vi.advanceTimersByTime(50_000);
       await readUpTo(client, (minute * MANY) / 4);
     }
-    expect(upstream.connections).toBe(1);
+    expect(client.received.length).toBeGreaterThanOrEqual(MANY);
     expect(client.ended).toBe(false);
   });
 
