@@ -10,7 +10,7 @@
  * of these files (`'./…'`): the page has its names.
  *
  * A block of ```` ```text printed ```` holds what the program before it prints.
- * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers.
+ * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers. A block may `declare` too.
  */
 import { readFileSync } from 'node:fs';
 import ts from 'typescript';
@@ -119,35 +119,54 @@ function continued(path: string, before: Block | undefined, block: Block): reado
   return before!.lines.toSpliced(closing, 0, ...block.lines);
 }
 
-/** A scope for each block within the scope of the block before it, so that a name can be declared again. */
-function scopedProgram(unseen: readonly Block[], blocks: readonly Block[]): Line[] {
-  const imports = new Map<string, Line>();
-  const declared = unseen.flatMap(({ lines }) => takeImports(lines, imports));
-  const scopes = blocks.flatMap(({ lines }) => [
-    { text: '{', line: lines[0]!.line },
-    ...takeImports(lines, imports),
-  ]);
-  const ends = blocks.map(({ lines }) => ({ text: '}', line: lines.at(-1)!.line }));
-  return [...imports.values(), ...declared, ...scopes, ...ends];
+/** Holds the lines that no scope may hold: imports, one for each name, and declarations (`declare const …`). */
+interface Top {
+  /** Imports, under their text without `type`. */
+  readonly imports: Map<string, Line>;
+  readonly declared: Line[];
 }
 
-/** The lines without their imports, which go to `imports`: one for each name, under its text without `type`. */
-function takeImports(lines: readonly Line[], imports: Map<string, Line>): Line[] {
+/** A scope for each block within the scope of the block before it, so that a name can be declared again. */
+function scopedProgram(unseen: readonly Block[], blocks: readonly Block[]): Line[] {
+  const top: Top = { imports: new Map(), declared: [] };
+  const hidden = unseen.flatMap(({ lines }) => scopeOf(lines, top));
+  const scopes = blocks.flatMap(({ lines }) => [{ text: '{', line: lines[0]!.line }, ...scopeOf(lines, top)]);
+  const ends = blocks.map(({ lines }) => ({ text: '}', line: lines.at(-1)!.line }));
+  return [...top.imports.values(), ...top.declared, ...hidden, ...scopes, ...ends];
+}
+
+/** The lines that a scope may hold; the others go to the top. */
+function scopeOf(lines: readonly Line[], top: Top): Line[] {
   const rest = lines.map(({ text, line }) => ({ text: text.replace(/^export (?!\{)/, ''), line }));
   const source = ts.createSourceFile('block.ts', textOf(lines), ts.ScriptTarget.Latest);
   const lineAt = (position: number) => source.getLineAndCharacterOfPosition(position).line;
   for (const statement of source.statements) {
-    if (!ts.isImportDeclaration(statement)) continue;
     const [first, last] = [lineAt(statement.getStart(source)), lineAt(statement.end)];
-    const local = statement.moduleSpecifier.getText(source).startsWith("'./");
-    for (const { name, type } of local ? [] : importsOf(statement, source)) {
-      const given = imports.get(name);
-      if (given && (type || !given.text.startsWith('import type'))) continue;
-      imports.set(name, { text: `import ${type ? 'type ' : ''}${name};`, line: lines[first]!.line });
-    }
+    if (ts.isImportDeclaration(statement)) addImports(statement, source, lines[first]!.line, top);
+    else if (isDeclared(statement)) top.declared.push(...lines.slice(first, last + 1));
+    else continue;
     for (let index = first; index <= last; index++) rest[index] = { ...rest[index]!, text: '' };
   }
   return rest;
+}
+
+function isDeclared(statement: ts.Statement): boolean {
+  if (!ts.canHaveModifiers(statement)) return false;
+  return ts.getModifiers(statement)?.some(({ kind }) => kind === ts.SyntaxKind.DeclareKeyword) ?? false;
+}
+
+function addImports(
+  declaration: ts.ImportDeclaration,
+  source: ts.SourceFile,
+  line: number,
+  { imports }: Top,
+): void {
+  if (declaration.moduleSpecifier.getText(source).startsWith("'./")) return;
+  for (const { name, type } of importsOf(declaration, source)) {
+    const given = imports.get(name);
+    if (given && (type || !given.text.startsWith('import type'))) continue;
+    imports.set(name, { text: `import ${type ? 'type ' : ''}${name};`, line });
+  }
 }
 
 function importsOf({ importClause, moduleSpecifier }: ts.ImportDeclaration, source: ts.SourceFile) {

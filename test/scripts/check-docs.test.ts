@@ -48,16 +48,16 @@ describe('the programs of a page', () => {
     expect(codeOf(markdown)).toEqual(['{\nconst a = 1;\n{\n\nexport { a };\n}\n}']);
   });
 
-  it('see what a comment of the page declares, if they do not run', () => {
+  it('see what they or a comment of the page declare, if they do not run', () => {
     const markdown = page(
       ['<!-- ts', 'declare const a: 1;', '-->'],
-      fence('ts', 'f(a);'),
+      fence('ts', 'declare const b: 2;', 'f(a, b);'),
       fence('ts alone', 'g(a);'),
       fence('ts run', 'h();'),
     );
     expect(codeOf(markdown)).toEqual([
-      'declare const a: 1;\n{\nf(a);\n}',
-      'declare const a: 1;\n{\ng(a);\n}',
+      'declare const a: 1;\ndeclare const b: 2;\n\n{\n\nf(a, b);\n}',
+      'declare const a: 1;\n\n{\ng(a);\n}',
       'h();',
     ]);
   });
