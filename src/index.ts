@@ -224,6 +224,7 @@ export type {
   CircuitBreakerOptions,
   CircuitBreakerSnapshot,
   CircuitState,
+  HalfOpenOptions,
 } from './policies/circuit-breaker-options.ts';
 export type { CircuitBreakerStats } from './policies/circuit-breaker-state.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';

@@ -52,6 +52,7 @@ export interface OptionTypes {
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
   GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
   GroupSelection: { group: string; eventId?: string };
+  HalfOpenOptions: holdfast.HalfOpenOptions;
   HealthCheckerOptions: holdfast.HealthCheckerOptions;
   HealthOptions: holdfast.HealthOptions;
   HedgeOptions: holdfast.HedgeOptions;
@@ -267,8 +268,7 @@ const BREAKER = {
   window: [0, -1, Infinity, '5', true, {}, { calls: 0 }, { calls: 1.5 }],
   minimumCalls: [0, ...NO_COUNT],
   resetTimeout: [-1, Infinity, '5', true, {}],
-  halfOpenCalls: [0, ...NO_COUNT],
-  successThreshold: [0, ...NO_COUNT],
+  halfOpen: [...NO_OBJECT, {}, { calls: 0 }, { failureRatio: 0.5 }],
   isFailure: NO_FUNCTION,
   isIgnored: NO_FUNCTION,
   initialState: ['ajar', 5, {}, [], true],
@@ -1113,6 +1113,14 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'CircuitBreaker',
     make: (options) => new holdfast.CircuitBreaker(options),
     wrong: BREAKER,
+  }),
+  takes('HalfOpenOptions', {
+    of: 'CircuitBreaker',
+    file: 'policies/circuit-breaker-options.ts',
+    name: "CircuitBreaker option 'halfOpen'",
+    make: (options) => new holdfast.CircuitBreaker({ halfOpen: options as never }),
+    required: { calls: 1 },
+    wrong: { calls: [0, ...NO_COUNT], failureRatio: NO_RATIO },
   }),
   takes('ResilientOptions', {
     of: 'resilient',
