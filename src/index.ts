@@ -235,6 +235,7 @@ export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts'
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
+export type { OnDiscard } from './policies/on-discard.ts';
 export type { Outcome } from './policies/outcome.ts';
 export { compose, type Policy, wrap } from './policies/policy.ts';
 export type { PolicyOptions } from './policies/policy-options.ts';

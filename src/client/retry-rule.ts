@@ -12,7 +12,8 @@ import { classify, classifyStatus } from './classification.ts';
 import { LearningAllowance } from './learning-allowance.ts';
 import type { ResponseHead } from './response.ts';
 
-export interface ServiceRetryOptions extends RetryOptions {
+/** The client itself discards the responses that it does not hand out. */
+export interface ServiceRetryOptions extends Omit<RetryOptions, 'onDiscard'> {
   /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
   statuses?: readonly number[];
 }

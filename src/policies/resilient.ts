@@ -1,8 +1,9 @@
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
-import { validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from './circuit-breaker-options.ts';
 import type { CallOptions, Operation } from './context.ts';
+import type { OnDiscard } from './on-discard.ts';
 import { composePresent, type Policy, policyOption, toPolicy } from './policy.ts';
 import { probeWait } from './probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
@@ -27,6 +28,12 @@ export interface ResilientOptions {
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Milliseconds for each attempt. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
+  /**
+   * Is told of each value that nobody gets, of a retried attempt or after a timeout: for responses,
+   * `(response) => response.body?.cancel()`. It is given to the policies that are made here, and not
+   * to instances. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
 /**
@@ -45,11 +52,12 @@ export class ResilientPolicy implements Policy {
       retry: policyOption(Retry, 'a Retry'),
       circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
+      onDiscard: isFunction,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
-    const { attemptTimeout = 10_000 } = options;
+    const { attemptTimeout = 10_000, onDiscard } = options;
     this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
-    this.retry = toPolicy(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
+    this.retry = toPolicy(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), onDiscard, ...own }));
     this.circuitBreaker = toPolicy(
       CircuitBreaker,
       circuitBreaker,
@@ -57,10 +65,10 @@ export class ResilientPolicy implements Policy {
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      toTimeout(timeout, "the call's timeout"),
+      toTimeout(timeout, "the call's timeout", { onDiscard }),
       this.retry,
       this.circuitBreaker,
-      toTimeout(attemptTimeout, "the attempt's timeout"),
+      toTimeout(attemptTimeout, "the attempt's timeout", { onDiscard }),
     );
   }
 

@@ -14,6 +14,7 @@ import { pause, unlessAborted } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
+import { discard, type OnDiscard } from './on-discard.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
@@ -47,6 +48,11 @@ export interface RetryOptions extends PolicyOptions {
    * Default 60,000.
    */
   maxRetryAfter?: number;
+  /**
+   * Is told of each value that is not the result of its call: of an attempt that is retried, before
+   * the wait for the next one. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
 /**
@@ -154,18 +160,20 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
+  readonly #onDiscard: OnDiscard | undefined;
   readonly #target: RetryTarget;
 
   /** @param target for a caller that can make the next attempt at another instance; internal. */
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry', options);
-    validateOptions('Retry', options, RETRY_CHECKS);
+    validateOptions('Retry', options, { ...RETRY_CHECKS, onDiscard: isFunction });
     this.#maxAttempts = options.maxAttempts ?? 3;
     this.#backoff = options.backoff ?? exponentialBackoff({ base: 100, max: 10_000, jitter: 'full' });
     this.#shouldRetry = options.shouldRetry;
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
+    this.#onDiscard = options.onDiscard;
     this.#target = target;
   }
 
@@ -192,10 +200,26 @@ export class Retry extends EmittingPolicy<RetryEvents> {
    * Decides without a promise where that can be, for the calls that end with their first attempt.
    */
   #afterFirst<T>(outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
-    const decision = this.#decide(outcome, call);
-    return isThenable(decision)
-      ? decision.then((decision) => this.#follow(decision, outcome, call))
-      : this.#follow(decision, outcome, call);
+    try {
+      const decision = this.#decide(outcome, call);
+      if (!isThenable(decision)) return this.#follow(decision, outcome, call);
+      return decision.then(
+        (decision) => this.#follow(decision, outcome, call),
+        (error) => this.#fail(error, outcome, call),
+      );
+    } catch (error) {
+      return this.#fail(error, outcome, call);
+    }
+  }
+
+  /** Throws the error, with which the call ends in place of its outcome. */
+  #fail(error: unknown, outcome: Outcome<unknown>, call: RetriedCall<unknown>): never {
+    this.#discard(outcome, call);
+    throw error;
+  }
+
+  #discard(outcome: Outcome<unknown>, { context }: RetriedCall<unknown>): void {
+    if (outcome.ok) discard(this.#onDiscard, outcome.value, context);
   }
 
   #follow<T>(decision: Decision, outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
@@ -208,6 +232,11 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   async #retry<T>(first: Decision, firstOutcome: Outcome<T>, call: RetriedCall<T>): Promise<T> {
     let outcome = firstOutcome;
     const earlier: unknown[] = [];
+    let dropped = false;
+    const drop = () => {
+      if (!dropped) this.#discard(outcome, call);
+      dropped = true;
+    };
 
     const attempt = async (number: number) => {
       if (number > 1) {
@@ -216,6 +245,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
         call.context = call.first.at(number);
         if (!outcome.ok && earlier.length < MAX_ERRORS) earlier.push(outcome.error);
         outcome = await settle(call.operation, call.context);
+        dropped = false;
       }
       throw ATTEMPT_OVER;
     };
@@ -230,6 +260,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       const { attributes } = call.first;
       call.wait = decision.wait;
       this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
+      drop();
       call.first.throwIfAborted();
       if (call.wait > 0) await pause(call.wait, call.first);
     };
@@ -237,7 +268,10 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     try {
       await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt });
     } catch (error) {
-      if (error !== ATTEMPT_OVER) throw error;
+      if (error !== ATTEMPT_OVER) {
+        drop();
+        throw error;
+      }
     }
     keepEarlier(outcome, earlier);
     return unwrap(outcome);

@@ -257,6 +257,7 @@ const HEDGE = {
   budget: [5, 'x', {}, true, () => {}],
   shouldHedge: NO_FUNCTION,
   isFailure: NO_FUNCTION,
+  onDiscard: NO_FUNCTION,
 };
 
 const BREAKER = {
@@ -957,7 +958,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry.ts',
     name: 'Retry',
     make: (options) => new holdfast.Retry(options),
-    wrong: RETRY,
+    wrong: { ...RETRY, onDiscard: NO_FUNCTION },
   }),
   takes('ObserveOptions', {
     of: 'observe',
@@ -1008,7 +1009,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/timeout.ts',
     name: 'Timeout',
     make: (options) => new holdfast.Timeout(1_000, options),
-    wrong: { name: NO_TEXT, strict: NO_BOOLEAN },
+    wrong: { name: NO_TEXT, strict: NO_BOOLEAN, onDiscard: NO_FUNCTION },
   }),
   takes('FallbackOptions', {
     of: 'Fallback',
@@ -1133,6 +1134,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       retry: NO_POLICY,
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
+      onDiscard: NO_FUNCTION,
     },
   }),
   takes('CacheOptions', {
