@@ -56,7 +56,7 @@ export {
   runWithRequestContext,
 } from './client/propagation.ts';
 export type { ResponseHead, ResponseHeaders, ServiceResponse } from './client/response.ts';
-export type { ServiceRetryOptions } from './client/retry-rule.ts';
+export type { RetryChanges, ServiceRetryOptions } from './client/retry-rule.ts';
 export type { CallHeaders, CallQuery, HeaderValue, QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
@@ -241,7 +241,13 @@ export { compose, type Policy, wrap } from './policies/policy.ts';
 export type { PolicyOptions } from './policies/policy-options.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
-export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
+export {
+  type BeforeRetry,
+  type GiveUpReason,
+  Retry,
+  type RetryEvents,
+  type RetryOptions,
+} from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
 export { areRetriesSpent } from './policies/spent-retries.ts';

@@ -1,6 +1,7 @@
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { shown } from '../internal/shown.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
 import type { Context } from './context.ts';
 
 /** Owns a scope, and is told when that is aborted. */
@@ -69,6 +70,25 @@ export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Pro
       },
     );
   });
+}
+
+/**
+ * Settles as the promise does; gives undefined at the deadline of the call, if no timer watches over
+ * that, and rejects at once with the reason if the call is aborted before.
+ */
+export async function untilDeadline<T>(promise: PromiseLike<T>, context: Context): Promise<T | undefined> {
+  if (context.timed || context.deadline === Infinity) return unlessAborted(promise, context);
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<undefined>((resolve) => {
+    // A timer may fire a millisecond early.
+    const left = Math.ceil(context.deadline - performance.now()) + 1;
+    timer = setTimeout(resolve, Math.min(left, MAX_DELAY), undefined);
+  });
+  try {
+    return await unlessAborted(Promise.race([promise, deadline]), context);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function add(listeners: LinkedList<AbortListener>, listener: AbortListener): void {

@@ -1,5 +1,4 @@
 import pRetry from 'p-retry';
-import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import {
   duration,
@@ -10,7 +9,7 @@ import {
   nonEmptyString,
   validateOptions,
 } from '../internal/validate.ts';
-import { pause, unlessAborted } from './abort.ts';
+import { pause, unlessAborted, untilDeadline } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -19,6 +18,7 @@ import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
+import { explainByBudget, keepEarlier, MAX_ERRORS, priceOf } from './retry-failures.ts';
 import { spentRetries } from './spent-retries.ts';
 
 export interface RetryOptions extends PolicyOptions {
@@ -49,14 +49,25 @@ export interface RetryOptions extends PolicyOptions {
    */
   maxRetryAfter?: number;
   /**
+   * Is called before each retry, ahead of the wait for it, with the outcome that is retried and the
+   * context of its attempt; its promise is awaited. It may prepare the next attempt, as by
+   * refreshing a token. `false` ends the retrying with the outcome as it is; an error that it throws
+   * ends the call in its place. A caller that cancels, a Timeout and the deadline do not wait for it.
+   * Default: none.
+   */
+  beforeRetry?: BeforeRetry | undefined;
+  /**
    * Is told of each value that is not the result of its call: of an attempt that is retried, before
    * the wait for the next one. Default: such values are dropped.
    */
   onDiscard?: OnDiscard | undefined;
 }
 
+/** Prepares a retry; anything but `false` lets it begin. */
+export type BeforeRetry = (outcome: Outcome<unknown>, context: CallContext) => unknown;
+
 /**
- * Why no further attempt was made. `spent`: a Retry further in, or at the callee, has retried
+ * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further in, or at the callee, has retried
  * without success already.
  */
 export type GiveUpReason =
@@ -65,6 +76,7 @@ export type GiveUpReason =
   | 'budget'
   | 'deadline'
   | 'elapsed'
+  | 'declined'
   | 'retry-after'
   | 'spent'
   | 'cancelled';
@@ -88,6 +100,7 @@ export const RETRY_CHECKS = {
   budget: hasMethods('deposit', 'withdraw'),
   maxElapsed: duration,
   maxRetryAfter: duration,
+  beforeRetry: isFunction,
 };
 
 /** Tells a Retry about the next attempt, for a caller that can make it at another instance. */
@@ -99,19 +112,6 @@ export interface RetryTarget {
 }
 
 const SAME_TARGET: RetryTarget = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
-
-/**
- * Tokens of the budget that a retry costs after an attempt that timed out. The callee may still
- * work on that attempt, so that each retry adds to its load, and where it has too much it never
- * catches up: a hundred processes that make ten such retries each hold a server down. A call that
- * fails at once can be retried at one token.
- *
- * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
- */
-const PRICE_OF_TIMEOUT = 10;
-
-/** The most failures of earlier attempts that the error of a call keeps. */
-const MAX_ERRORS = 10;
 
 /** Ends each attempt for p-retry, whatever its outcome. It never leaves this file. */
 const ATTEMPT_OVER = new Error('attempt over');
@@ -160,6 +160,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
+  readonly #beforeRetry: BeforeRetry | undefined;
   readonly #onDiscard: OnDiscard | undefined;
   readonly #target: RetryTarget;
 
@@ -173,6 +174,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
+    this.#beforeRetry = options.beforeRetry;
     this.#onDiscard = options.onDiscard;
     this.#target = target;
   }
@@ -252,7 +254,9 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
     // Decides here and not in the attempt, since p-retry would retry a predicate that throws there.
     const onFailedAttempt = async () => {
-      const decision = call.attempts === 1 ? first : await this.#decide(outcome, call);
+      let decision = call.attempts === 1 ? first : await this.#decide(outcome, call);
+      if (decision.kind === 'retry' && this.#beforeRetry !== undefined)
+        decision = await this.#prepare(this.#beforeRetry, outcome, call, decision);
       if (decision.kind === 'stop') {
         this.#end(decision.reason, outcome, call);
         throw ATTEMPT_OVER;
@@ -300,12 +304,25 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const askedFor = this.#target.obeysRetryAfter(first) ? (retryAfterOf(outcome) ?? 0) : 0;
     const backoff = computeWait(this.#backoff, "Retry option 'backoff'", attempts, call.wait, outcome);
     const wait = Math.max(backoff, askedFor);
-    const next = performance.now() + wait;
     if (askedFor > this.#maxRetryAfter) return stop('retry-after');
-    if (next >= first.deadline) return stop('deadline');
-    if (next > call.latestStart) return stop('elapsed');
+    const tooLate = reasonAgainst(wait, call);
+    if (tooLate !== undefined) return stop(tooLate);
     if (!this.#withdraw(outcome, first)) return stop('budget');
     return { kind: 'retry', wait };
+  }
+
+  /** Has the user prepare the retry that is decided on, unless that takes too long. */
+  async #prepare(
+    beforeRetry: BeforeRetry,
+    outcome: Outcome<unknown>,
+    call: RetriedCall<unknown>,
+    decision: Decision & { kind: 'retry' },
+  ): Promise<Decision> {
+    const prepared = beforeRetry(outcome, call.context);
+    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first) : prepared;
+    if (allowed === false) return stop('declined');
+    const tooLate = reasonAgainst(decision.wait, call);
+    return tooLate === undefined ? decision : stop(tooLate);
   }
 
   #attemptsOf(context: Context): number {
@@ -340,29 +357,9 @@ function stop(reason: GiveUpReason): Decision {
   return { kind: 'stop', reason };
 }
 
-/**
- * Keeps the failures of the earlier attempts where a retry was rejected: the rejection says nothing of
- * why the call had to be retried.
- */
-function keepEarlier(outcome: Outcome<unknown>, earlier: readonly unknown[]): void {
-  if (outcome.ok || earlier.length === 0) return;
-  const { error } = outcome;
-  if (!(error instanceof HoldfastError && isRejection(error)) || error.errors !== undefined) return;
-  if (Object.isExtensible(error)) error.errors = earlier;
-}
-
-function explainByBudget(outcome: Outcome<unknown>, name: string | undefined): void {
-  if (outcome.ok) return;
-  const { error } = outcome;
-  if (error instanceof HoldfastError && error.cause === undefined)
-    error.cause = new RetryBudgetExhausted(name);
-}
-
-/**
- * Gives the tokens that the retry of an attempt costs. A timeout that this process itself caused is
- * no sign of load.
- */
-function priceOf(outcome: Outcome<unknown>): number {
-  if (outcome.ok || !(outcome.error instanceof TimeoutError)) return 1;
-  return outcome.error.stalled > 0 ? 1 : PRICE_OF_TIMEOUT;
+/** Gives the reason why a retry cannot begin after the wait. */
+function reasonAgainst(wait: number, { first, latestStart }: RetriedCall<unknown>): GiveUpReason | undefined {
+  const next = performance.now() + wait;
+  if (next >= first.deadline) return 'deadline';
+  return next > latestStart ? 'elapsed' : undefined;
 }

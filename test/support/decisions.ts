@@ -415,6 +415,15 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
     },
   },
   {
+    option: "Retry option 'beforeRetry'",
+    run: async (beforeRetry) => {
+      let attempts = 0;
+      const shouldRetry = () => attempts < 2;
+      await new Retry({ shouldRetry, beforeRetry, backoff: () => 0 }).execute(() => ++attempts);
+      return attempts > 1;
+    },
+  },
+  {
     option: "Fallback option 'shouldFallback'",
     run: async (shouldFallback) =>
       (await new Fallback('instead', { shouldFallback }).execute(() => 'own')) === 'instead',

@@ -134,6 +134,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   StepCall: 'given to a ServiceClient, which checks it',
   EventCodecOptions: 'a part of those of each bus and store',
   UpcastOptions: 'functions by type and version, which test/events/event-codec.test.ts tries',
+  RetryChanges: 'what beforeRetry gives, which test/client/before-retry.test.ts tries',
   ConnectionOptions: "undici's, which checks them",
   MeshOptions: 'a part of those of each adapter',
   PolicyOptions: 'a part of those of each policy',
@@ -245,6 +246,7 @@ const RETRY = {
   budget: [5, 'x', {}, true, () => {}],
   maxElapsed: NO_DURATION,
   maxRetryAfter: NO_DURATION,
+  beforeRetry: NO_FUNCTION,
 };
 
 const HEDGE = {
