@@ -231,6 +231,16 @@ export const DECISIONS: readonly Decision[] = [
       );
     },
   },
+  {
+    option: "RateLimiter option 'cost'",
+    run: (cost) => {
+      const limiter = new RateLimiter({ limit: 1, maxQueue: 5, cost });
+      return andNothingHeld(
+        limiter.execute(() => 1),
+        () => limiter.queued,
+      );
+    },
+  },
   { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
     option: "Cache option 'key'",

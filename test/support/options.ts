@@ -1034,6 +1034,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       maxQueue: NO_COUNT,
       queueTimeout: NO_DURATION,
       key: NO_FUNCTION,
+      cost: NO_FUNCTION,
       maxKeys: [0, ...NO_COUNT],
     },
   }),
