@@ -38,6 +38,7 @@ export type { ConnectionOptions } from './client/connections.ts';
 export { createDispatcher } from './client/create-dispatcher.ts';
 export { createFetch } from './client/create-fetch.ts';
 export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
+export { isHttpFailure, isNetworkError, isRetryableHttpFailure } from './client/http-predicates.ts';
 export type {
   MeshDispatcher,
   MeshDispatcherOptions,

@@ -144,6 +144,9 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
 export const WITHOUT_OPTIONS: readonly string[] = [
   'areRetriesSpent',
   'isHoldfastError',
+  'isHttpFailure',
+  'isNetworkError',
+  'isRetryableHttpFailure',
   'classify',
   'compose',
   'constantBackoff',
