@@ -37,7 +37,7 @@ type BeforeServiceRetry = (
   // biome-ignore lint/suspicious/noConfusingVoidType: a function may change nothing, and give nothing
 ) => RetryChanges | boolean | void | PromiseLike<RetryChanges | boolean | void>;
 
-/** What changes of a request before it is sent again. */
+/** Holds what changes of a request before it is sent again. */
 export interface RetryChanges {
   /** Headers by name; a header that is undefined is left out. */
   headers?: CallHeaders | undefined;

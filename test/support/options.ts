@@ -300,6 +300,10 @@ const POLICIES = {
   connection: [
     ...NO_OBJECT,
     { keepAliveTimeuot: 5 },
+    { host: '' },
+    { host: 'http://shop.example' },
+    { host: 'a b' },
+    { host: 5 },
     { connect: A_MAP },
     { connect: { rejectUnauthorised: true } },
   ],
