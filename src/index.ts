@@ -220,6 +220,7 @@ export {
   type CacheOptions,
   type Freshness,
 } from './policies/cache.ts';
+export type { CacheStore, StoredCacheEntry, StoreOperation } from './policies/cache-store.ts';
 export { CircuitBreaker, type CircuitBreakerEvents } from './policies/circuit-breaker.ts';
 export type {
   CircuitBreakerOptions,

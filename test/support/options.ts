@@ -1163,6 +1163,8 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       shouldServeStale: NO_FUNCTION,
       negativeTtl: NO_NUMBER,
       freshness: NO_FUNCTION,
+      store: [5, 'x', {}, true, () => {}, new Map().set('get', 1)],
+      storeTimeout: [0, ...NO_DURATION],
       maxEntries: [0, ...NO_COUNT],
       maxSize: [0, ...NO_COUNT],
       sizeOf: NO_FUNCTION,
