@@ -209,8 +209,8 @@ function takes<K extends keyof OptionTypes>(
 /** Holds nothing by name: its entries would count as left out. */
 export const A_MAP: ReadonlyMap<string, string> = new Map([['a', 'b']]);
 
-/** Options that may be a Map: what they hold is read as pairs, or asked for by `has`. */
-export const TAKES_MAPS: readonly string[] = ['body', 'exclude', 'headers', 'query'];
+/** Options that may be a Map: what they hold is read as pairs, or asked for by `has` or `get`. */
+export const TAKES_MAPS: readonly string[] = ['body', 'exclude', 'headers', 'query', 'store'];
 
 class Hiding {
   readonly #maxAttempts = 1;
@@ -1163,7 +1163,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       shouldServeStale: NO_FUNCTION,
       negativeTtl: NO_NUMBER,
       freshness: NO_FUNCTION,
-      store: [5, 'x', {}, true, () => {}, new Map().set('get', 1)],
+      store: [5, 'x', {}, true, () => {}],
       storeTimeout: [0, ...NO_DURATION],
       maxEntries: [0, ...NO_COUNT],
       maxSize: [0, ...NO_COUNT],
