@@ -38,6 +38,7 @@ export type { ConnectionOptions } from './client/connections.ts';
 export { createDispatcher } from './client/create-dispatcher.ts';
 export { createFetch } from './client/create-fetch.ts';
 export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
+export { isHttpFailure, isNetworkError, isRetryableHttpFailure } from './client/http-predicates.ts';
 export type {
   MeshDispatcher,
   MeshDispatcherOptions,
@@ -56,7 +57,7 @@ export {
   runWithRequestContext,
 } from './client/propagation.ts';
 export type { ResponseHead, ResponseHeaders, ServiceResponse } from './client/response.ts';
-export type { ServiceRetryOptions } from './client/retry-rule.ts';
+export type { RetryChanges, ServiceRetryOptions } from './client/retry-rule.ts';
 export type { CallHeaders, CallQuery, HeaderValue, QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
@@ -221,11 +222,13 @@ export {
   type CacheOptions,
   type Freshness,
 } from './policies/cache.ts';
+export type { CacheStore, StoredCacheEntry, StoreOperation } from './policies/cache-store.ts';
 export { CircuitBreaker, type CircuitBreakerEvents } from './policies/circuit-breaker.ts';
 export type {
   CircuitBreakerOptions,
   CircuitBreakerSnapshot,
   CircuitState,
+  HalfOpenOptions,
 } from './policies/circuit-breaker-options.ts';
 export type { CircuitBreakerStats } from './policies/circuit-breaker-state.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
@@ -237,12 +240,19 @@ export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts'
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
+export type { OnDiscard } from './policies/on-discard.ts';
 export type { Outcome, OutcomeFunction } from './policies/outcome.ts';
 export { compose, type FallbackOf, type Policy, wrap } from './policies/policy.ts';
 export type { PolicyOptions } from './policies/policy-options.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
-export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
+export {
+  type BeforeRetry,
+  type GiveUpReason,
+  Retry,
+  type RetryEvents,
+  type RetryOptions,
+} from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
 export { areRetriesSpent } from './policies/spent-retries.ts';

@@ -48,6 +48,7 @@ function retriesBehindBreaker(): Pick<Policy, 'execute'> {
     window: { calls: 100 },
     minimumCalls: 1,
     resetTimeout: 2_000,
+    halfOpen: { calls: 1 },
   });
   const retry = new Retry({ ...AT_ONCE, maxAttempts: 4 });
   return {
@@ -151,7 +152,7 @@ export async function report(): Promise<Report> {
     assumed:
       'A thousand calls a second of all processes together for 10 s, 10 ms of network each way, retries without a wait; success, and attempts for ' +
       'each call, the mean of three runs. Adaptive: as many retries as `new RetryBudget({ ratio: 0.1, initial: 5 })` pays for. Breaker: three retries ' +
-      'while its `CircuitBreaker({ failureRatio: 0.1, window: { calls: 100 }, minimumCalls: 1, resetTimeout: 2_000 })` is closed; first attempts go past ' +
+      'while its `CircuitBreaker({ failureRatio: 0.1, window: { calls: 100 }, minimumCalls: 1, resetTimeout: 2_000, halfOpen: { calls: 1 } })` is closed; first attempts go past ' +
       'it. The one of the study compares all calls since the start, and is closed again as soon as fewer than a tenth of them have failed; its 49.4 % is what half comes to in one run.',
     head: [
       'failures',

@@ -43,8 +43,9 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly request: PreparedRequest;
   /**
    * headers holds names and values in turn, with the propagated headers but without the time limit.
+   * `beforeRetry` may replace some.
    */
-  readonly headers: readonly string[];
+  headers: readonly string[];
   /**
    * expiresAt is when the time is over that the caller's own `X-Request-Timeout` leaves; Infinity
    * without that header.

@@ -3,10 +3,21 @@ import type { buildConnector, Client, Dispatcher } from 'undici';
 import { whenRead } from '../internal/event-loop-stall.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import * as undici from '../internal/undici.ts';
-import type { Check } from '../internal/validate.ts';
+import { type Check, matching } from '../internal/validate.ts';
 
-/** How connections are made: options of undici's Client. */
-export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
+/** How connections are made: options of undici's Client, and the host that an instance is asked for. */
+export interface ConnectionOptions extends Omit<Client.Options, 'pipelining'> {
+  /**
+   * The virtual host that requests ask for, such as `shop.example` or `shop.example:8443`: sent as
+   * `Host`, or as `:authority` over HTTP/2, and its name as the one that TLS asks for unless
+   * `connect` has a `servername`. Connections go to the address of the instance all the same.
+   * Default: the address of the instance.
+   */
+  host?: string | undefined;
+}
+
+/** A request as undici takes it; its types leave out the name that TLS asks for. */
+type HostedRequest = Dispatcher.DispatchOptions & { servername?: string | undefined };
 
 /**
  * Handles the response to an attempt, and releases the connection when the response is whole or has
@@ -73,6 +84,9 @@ export class Connections {
   readonly #all = new Set<Connection>();
   readonly #free: Connection[] = [];
   readonly #createSocketConnector: () => buildConnector.connector;
+  readonly #host: string | undefined;
+  /** #servername is set where undici would take the name for TLS from the `Host` of a request. */
+  readonly #servername: string | undefined;
   /** #restsNeeded counts the connections that must still rest before one is used again at once. */
   #restsNeeded = 0;
   #socketConnector: buildConnector.connector | undefined = undefined;
@@ -81,8 +95,13 @@ export class Connections {
    * @param servername the name that TLS asks for, and that the certificate must be for. Default:
    *   the host's.
    */
-  constructor(origin: string, options: ConnectionOptions, servername?: string) {
+  constructor(origin: string, { host, ...options }: ConnectionOptions, servername?: string) {
     this.#origin = origin;
+    this.#host = host;
+    if (host !== undefined && origin.startsWith('https:')) {
+      const { servername: given } = (options.connect ?? {}) as { servername?: string | undefined };
+      this.#servername = given ?? servername;
+    }
     this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
     this.#createSocketConnector = () => createConnector(withoutHttp2(options), servername);
   }
@@ -102,6 +121,7 @@ export class Connections {
    * Sends a request, which could be sent again if the connection breaks where it is `repeatable`.
    */
   dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler, repeatable: boolean): void {
+    if (this.#host !== undefined) this.#askFor(this.#host, request);
     if (repeatable && this.#restsNeeded === 0) (this.#free.pop() ?? this.#open()).dispatch(request, handler);
     else if (this.#free.length === 0) this.#open().dispatch(request, handler);
     else whenRead(() => (this.#takeRested() ?? this.#open()).dispatch(request, handler));
@@ -113,6 +133,11 @@ export class Connections {
    */
   async close(): Promise<void> {
     await Promise.all(Array.from(this.#all, close));
+  }
+
+  #askFor(host: string, request: HostedRequest): void {
+    request.headers = ['host', host, ...(request.headers as string[])];
+    request.servername = this.#servername;
   }
 
   #takeRested(): Connection | undefined {
@@ -213,6 +238,7 @@ const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
   'eventSource',
   'h2Options',
   'headersTimeout',
+  'host',
   'idleTimeout',
   'initialWindowSize',
   'keepAlive',
@@ -238,10 +264,16 @@ const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
   'webSocket',
 ]);
 
+const checkHost = matching(
+  /^(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?$/,
+  'a host, or a host and a port, such as shop.example:8443',
+);
+
 /** Checks the names of the options; undici itself checks their values. */
 export const connectionOptions: Check = (value, option) => {
   checkExternalOptions(value, option, CLIENT_OPTIONS);
-  const { connect } = value as ConnectionOptions;
+  const { connect, host } = value as ConnectionOptions;
+  if (host !== undefined) checkHost(host, `${option}, 'host',`);
   if (typeof connect === 'object' && connect !== null)
     checkExternalOptions(connect, `${option}, 'connect',`, CONNECT_OPTIONS);
   try {

@@ -29,7 +29,7 @@ export class InstanceClient {
   #whenClosed: (() => void) | undefined = undefined;
 
   constructor(instance: ServiceInstance, guards: InstancePolicies, options: ConnectionOptions) {
-    this.connections = new Connections(originOf(instance), options, tlsNameOf(instance));
+    this.connections = new Connections(originOf(instance), options, tlsNameOf(instance, options));
     this.policy = composeForInstance(guards);
     this.#guards = guards;
     const { serviceName, instanceId } = instance;
@@ -118,10 +118,20 @@ export class InstanceClients {
 }
 
 /**
- * Gives the name that TLS uses for an instance: that of its service where the instance is
- * registered by its address, for which certificates are usually not issued. With undefined it is
- * the host name by which the instance is registered.
+ * Gives the name that TLS uses for an instance: that of its virtual host, or of its service where the
+ * instance is registered by its address, for which certificates are usually not issued. With undefined
+ * it is the host name by which the instance is registered.
  */
-export function tlsNameOf({ host, serviceName }: ServiceInstance): string | undefined {
+export function tlsNameOf(
+  { host, serviceName }: ServiceInstance,
+  connection: ConnectionOptions = {},
+): string | undefined {
+  const virtual = connection.host?.replace(/:\d+$/, '');
+  if (virtual !== undefined && !virtual.startsWith('[') && isIP(virtual) === 0) return virtual;
   return isIP(host) === 0 ? undefined : serviceName;
+}
+
+/** Gives the host and port that requests to an instance ask for. */
+export function authorityOf(instance: ServiceInstance, { host }: ConnectionOptions): string {
+  return host ?? new URL(originOf(instance)).host;
 }

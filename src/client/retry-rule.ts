@@ -1,21 +1,47 @@
 import type { Candidate } from '../balancing/strategy.ts';
 import { ServiceResponseError } from '../errors.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
-import { integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
+import { isThenable } from '../internal/decision.ts';
+import { anObject, integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { RETRY_CHECKS, Retry, type RetryOptions, type RetryTarget } from '../policies/retry.ts';
+import {
+  type BeforeRetry,
+  RETRY_CHECKS,
+  Retry,
+  type RetryOptions,
+  type RetryTarget,
+} from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type CallState, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus } from './classification.ts';
 import { LearningAllowance } from './learning-allowance.ts';
 import type { ResponseHead } from './response.ts';
+import { type CallHeaders, replaceHeaders } from './service-call.ts';
 
-export interface ServiceRetryOptions extends RetryOptions {
+/** The client itself discards the responses that it does not hand out. */
+export interface ServiceRetryOptions extends Omit<RetryOptions, 'beforeRetry' | 'onDiscard'> {
   /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
   statuses?: readonly number[] | undefined;
+  /**
+   * As that of a Retry; besides, it may give the headers that the next attempts have in place of
+   * those of the same names: a refreshed `Authorization`. Requests of `createHttpAgent` keep theirs.
+   */
+  beforeRetry?: BeforeServiceRetry | undefined;
+}
+
+type BeforeServiceRetry = (
+  outcome: Outcome<ResponseHead>,
+  context: CallContext,
+  // biome-ignore lint/suspicious/noConfusingVoidType: a function may change nothing, and give nothing
+) => RetryChanges | boolean | void | PromiseLike<RetryChanges | boolean | void>;
+
+/** Holds what changes of a request before it is sent again. */
+export interface RetryChanges {
+  /** Headers by name; a header that is undefined is left out. */
+  headers?: CallHeaders | undefined;
 }
 
 const STATUSES = {
@@ -94,7 +120,7 @@ function createRetry(
   allowance: LearningAllowance | undefined,
 ): Retry {
   validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
-  const { maxAttempts } = options;
+  const { maxAttempts, beforeRetry } = options;
   const shouldRetry =
     options.shouldRetry ??
     ((outcome: Outcome<unknown>) => isRetryable(outcome as Outcome<ResponseHead>, statuses));
@@ -118,8 +144,30 @@ function createRetry(
       const explored = !outcome.ok && outcome.error === call.exploringFailure;
       return explored || shouldRetry(outcome, context);
     },
+    beforeRetry: beforeRetry && changingRequest(beforeRetry),
   };
   return new Retry(own, createTarget(allowance));
+}
+
+/** Has the request of a call changed by what the user's function gives. */
+function changingRequest(beforeRetry: BeforeServiceRetry): BeforeRetry {
+  const apply = (changes: unknown, context: CallContext): boolean => {
+    if (typeof changes === 'boolean') return changes;
+    if (changes !== undefined && changes !== null) changeRequest(stateOf(context), changes);
+    return true;
+  };
+  return (outcome, context) => {
+    const changes = beforeRetry(outcome as Outcome<ResponseHead>, context);
+    return isThenable(changes) ? changes.then((changes) => apply(changes, context)) : apply(changes, context);
+  };
+}
+
+function changeRequest(call: CallState, changes: object): void {
+  const what = "what Retry option 'beforeRetry' gives";
+  anObject(changes, what);
+  const { headers, ...others } = changes as RetryChanges;
+  for (const name in others) throw new TypeError(`${what} has only 'headers'; got '${name}'`);
+  if (headers !== undefined && headers !== null) call.headers = replaceHeaders(call.headers, headers);
 }
 
 /** Creates a Hedge that sends twice only what may be sent twice, whatever its options say. */

@@ -6,6 +6,7 @@ import { type PreparedBody, prepareBody } from './call-body.ts';
 import { indexOfHeader, setHeader } from './header-list.ts';
 import { isIdempotencyKey } from './idempotency-key.ts';
 import { isIdempotentMethod } from './methods.ts';
+import { PROPAGATED_HEADERS, pairsOf } from './outgoing-headers.ts';
 import { forEachHeader, forEachPair } from './pairs.ts';
 
 export type QueryValue = string | number | bigint | boolean | null | undefined;
@@ -214,6 +215,28 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
     if (Array.isArray(value)) for (const item of value) addHeader(headers, lower, item);
     else addHeader(headers, lower, value);
   });
+}
+
+/** Headers that stay the same in all attempts of a call. */
+const LASTING_HEADERS: ReadonlySet<string> = new Set([...PROPAGATED_HEADERS, 'idempotency-key']);
+
+/**
+ * Gives the headers of a call with others in place of those of the same names.
+ *
+ * @throws InvalidRequestError if one is malformed, or may not change from attempt to attempt
+ */
+export function replaceHeaders(headers: readonly string[], changes: CallHeaders): string[] {
+  const pairs: [string, HeaderValue][] = [];
+  forEachHeader(changes, (name, value) => pairs.push([name as string, value as HeaderValue]));
+  const changed: string[] = [];
+  addHeaders(pairs, changed);
+  const names = new Set(pairs.map(([name]) => name.toLowerCase()));
+  for (const name of LASTING_HEADERS) {
+    if (names.has(name))
+      throw new InvalidRequestError(`the header '${name}' is the same in all attempts of a call`);
+  }
+  for (const [name, value] of pairsOf(headers)) if (!names.has(name)) changed.push(name, value);
+  return changed;
 }
 
 /** Shows only the start of a text, which may be a credential in the wrong place. */

@@ -8,6 +8,7 @@ import type { Attempt } from './attempt.ts';
 import type { CallEngine } from './call-engine.ts';
 import { checkOptions } from './call-options.ts';
 import { type CallState, describeCall } from './call-state.ts';
+import { authorityOf } from './instance-client.ts';
 import type { RequestContext } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
@@ -213,11 +214,10 @@ class UpgradeAttempt implements AbortListener {
 
   /** The time limit is that of the handshake: a service must not take it for that of the connection. */
   #buildHeaders(): string[] {
-    const { host, port } = this.#attempt.instance;
-    const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const { instance, policies } = this.#attempt;
     return [
       'host',
-      authority,
+      authorityOf(instance, policies.connection),
       'connection',
       'Upgrade',
       'upgrade',

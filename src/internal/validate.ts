@@ -74,6 +74,8 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
 /** The longest delay that setTimeout can keep: 2^31 − 1 ms. A longer one would fire at once. */
 export const MAX_DELAY = 2 ** 31 - 1;
 
+export const anyNumber = number(-Infinity, Infinity);
+
 /** A duration in milliseconds that a timer can wait for. */
 export const duration = number(0, MAX_DELAY);
 

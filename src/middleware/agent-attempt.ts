@@ -1,9 +1,10 @@
 import { errorMonitor } from 'node:events';
 import type { IncomingMessage, RequestOptions } from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import type { Attempt } from '../client/attempt.ts';
 import type { CallState } from '../client/call-state.ts';
+import { authorityOf, tlsNameOf } from '../client/instance-client.ts';
 import type { ResponseHeaders } from '../client/response.ts';
 import { toResponseError } from '../client/response-content.ts';
 import { asError, toServiceError } from '../client/service-errors.ts';
@@ -157,8 +158,9 @@ export class AgentAttempt implements AbortListener {
   #handOver(): void {
     const socket = this.#socket!;
     const { request } = this.#call;
+    const { instance, policies } = this.#attempt;
     try {
-      this.#call.completeFor(this.#attempt, this.#sockets.authority);
+      this.#call.completeFor(this.#attempt, authorityOf(instance, policies.connection));
     } catch (error) {
       socket.destroy();
       this.#fail(error);
@@ -270,11 +272,11 @@ export class AgentAttempt implements AbortListener {
  */
 function buildConnectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
   const { connection } = policies;
-  const { serviceName, protocol, host, port } = instance;
+  const { protocol, host, port } = instance;
   const address = { host, port, socketPath: undefined };
   // Without a `servername` Node's agent takes it from the Host of the request.
   if (protocol === 'http') return { ...given, ...address, servername: '' };
   const { timeout: _, ...tls } = typeof connection.connect === 'object' ? connection.connect : {};
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  return { servername: isIP(host) ? serviceName : host, ...tls, ...set, ...address };
+  return { servername: tlsNameOf(instance, connection) ?? host, ...tls, ...set, ...address };
 }

@@ -126,7 +126,7 @@ export class AgentRequest implements InFlightCall {
   /**
    * Adds the headers of an attempt, and the `Host` of its instance unless the caller has set one.
    *
-   * @param authority the host and port of the instance
+   * @param authority the host and port that the instance is asked for
    * @throws InvalidRequestError if a value is not allowed in a header
    */
   completeFor(attempt: Attempt, authority: string): void {

@@ -2,7 +2,7 @@ import { type AgentOptions, Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import type { InstanceClient } from '../client/instance-client.ts';
-import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
 
 /** An agent of Node's, with the members that its types leave out. */
 export interface NodeAgent extends HttpAgent {
@@ -27,8 +27,6 @@ const IDLE_TIMEOUT = 4_000;
 export class InstanceSockets {
   /** The sockets that are open, all handshakes done. */
   readonly open = new WeakSet<Socket>();
-  /** The host and port of the instance, as `Host` names them. */
-  readonly authority: string;
   readonly #agent: NodeAgent;
   readonly #client: InstanceClient;
   readonly #onClosed: () => void;
@@ -41,7 +39,6 @@ export class InstanceSockets {
     options: AgentOptions,
     onClosed: () => void,
   ) {
-    this.authority = new URL(originOf(instance)).host;
     this.#agent = new (instance.protocol === 'https' ? HttpsAgent : HttpAgent)({
       keepAlive: true,
       timeout: IDLE_TIMEOUT,

@@ -80,6 +80,7 @@ export const CACHE: Lines<CacheEvents> = {
   hit: undefined,
   miss: undefined,
   stale: undefined,
+  'store-error': counted('warn', 'the store of a cache failed', ({ error }) => errorFields(error)),
   'refresh-error': counted('warn', 'cached results not renewed', ({ error }) => errorFields(error)),
 };
 

@@ -2,6 +2,7 @@ import type { Clock } from '../internal/clock.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { shown } from '../internal/shown.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
 import type { Context } from './context.ts';
 
 /** Owns a scope, and is told when that is aborted. */
@@ -70,6 +71,29 @@ export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Pro
       },
     );
   });
+}
+
+/**
+ * Settles as the promise does; gives undefined at the deadline of the call, if no timer watches over
+ * that, and rejects at once with the reason if the call is aborted before.
+ */
+export async function untilDeadline<T>(
+  promise: PromiseLike<T>,
+  context: Context,
+  clock: Clock,
+): Promise<T | undefined> {
+  if (context.timed || context.deadline === Infinity) return unlessAborted(promise, context);
+  let timer: unknown;
+  const deadline = new Promise<undefined>((resolve) => {
+    // A timer may fire a millisecond early.
+    const left = Math.ceil(context.deadline - clock.now()) + 1;
+    timer = clock.setTimeout(() => resolve(undefined), Math.max(0, Math.min(left, MAX_DELAY)));
+  });
+  try {
+    return await unlessAborted(Promise.race([promise, deadline]), context);
+  } finally {
+    clock.clearTimeout(timer);
+  }
 }
 
 function add(listeners: LinkedList<AbortListener>, listener: AbortListener): void {

@@ -5,14 +5,18 @@ import { growingLru } from '../internal/growing-lru.ts';
 import { jitter as spread } from '../internal/jitter.ts';
 import {
   anObject,
+  anyNumber,
+  hasMethods,
   integer,
   isFunction,
+  MAX_DELAY,
   nonEmptyString,
   number,
   ratio,
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
+import { type CacheStore, StoreAccess, type StoreOperation } from './cache-store.ts';
 import {
   type Attributes,
   type CallContext,
@@ -90,6 +94,13 @@ export interface CacheOptions extends TimedPolicyOptions {
   maxSize?: number | undefined;
   /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
   sizeOf?: OutcomeFunction<number, [key: string]> | undefined;
+  /**
+   * Keeps the values in place of the memory of this process; failures are not kept then. A store that
+   * fails, or takes longer than `storeTimeout`, holds nothing for the call. Default: memory.
+   */
+  store?: CacheStore | undefined;
+  /** Milliseconds for which the store is waited for. Default 100. */
+  storeTimeout?: number | undefined;
   /** Source of the jitter: 0 to 1. Default Math.random. */
   random?: (() => number) | undefined;
 }
@@ -104,6 +115,8 @@ export interface CacheEvents {
    * one failed with `error`.
    */
   stale: [event: { key: string; attributes: Attributes; error?: unknown }];
+  /** The store failed, or took too long. */
+  'store-error': [event: { key: string; operation: StoreOperation; error: unknown }];
   /** A call in the background failed. */
   'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
 }
@@ -124,6 +137,8 @@ interface Entry {
 interface UnderWay {
   calls: number;
   refreshing: boolean;
+  /** deleted tells whether the key was deleted since they began. */
+  deleted: boolean;
 }
 
 /**
@@ -150,6 +165,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #clock: Clock;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
+  readonly #store: StoreAccess | undefined;
 
   constructor(options: CacheOptions) {
     super('cache', options);
@@ -167,6 +183,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       maxEntries: integer(1, 1_000_000),
       maxSize: integer(1),
       sizeOf: isFunction,
+      store: hasMethods('get', 'set', 'delete'),
+      storeTimeout: number(1, MAX_DELAY),
       random: isFunction,
     });
     requireOption('Cache', options, 'key');
@@ -175,12 +193,26 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
+    this.#store = this.#createStore(options);
     this.#maxEntries = options.maxEntries ?? 1_000;
     const { maxSize } = options;
     this.#entries = maxSize === undefined ? growingLru(this.#maxEntries) : new LRUCache({ maxSize });
   }
 
-  /** Entries that it holds. */
+  #createStore(options: CacheOptions): StoreAccess | undefined {
+    const { store, storeTimeout = 100 } = options;
+    if (options.storeTimeout !== undefined) requireOption('Cache', options, 'store');
+    if (store === undefined) return undefined;
+    for (const name of ['maxEntries', 'maxSize', 'negativeTtl'] as const) {
+      if (options[name] !== undefined)
+        throw new TypeError(`Cache option '${name}' is for a cache in memory, which has no 'store'`);
+    }
+    return new StoreAccess(store, storeTimeout, this.#clock, (key, operation, error) => {
+      this.emit('store-error', { key, operation, error });
+    });
+  }
+
+  /** Entries that it holds in memory. */
   get size(): number {
     return this.#entries.size;
   }
@@ -189,8 +221,24 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
+    if (this.#store !== undefined) return this.#runWithStore(this.#store, key, operation, context);
+    return this.#serve(this.#entryAt(key, this.#clock.now()), key, operation, context);
+  }
+
+  async #runWithStore<T>(
+    store: StoreAccess,
+    key: string,
+    operation: Operation<T>,
+    context: Context,
+  ): Promise<T> {
+    const entry = await store.read(key, context);
+    context.throwIfAborted();
+    return this.#serve(entry, key, operation, context);
+  }
+
+  /** Serves the entry, or makes the call. */
+  #serve<T>(entry: Entry | undefined, key: string, operation: Operation<T>, context: Context): Promise<T> {
     const now = this.#clock.now();
-    const entry = this.#entryAt(key, now);
     if (entry !== undefined && now < entry.freshUntil) {
       if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
       return resultOf<T>(entry);
@@ -201,7 +249,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       return resultOf<T>(entry);
     }
     if (this.isObserved('miss')) this.emit('miss', { key, attributes: context.attributes });
-    return this.#fetch(key, operation, context);
+    return this.#fetch(entry, key, operation, context);
   }
 
   #keyOf(context: Context): string | undefined {
@@ -211,27 +259,46 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   /**
    * Removes the entry of the key, and keeps no result of its calls that are under way. With a
    * Coalesce inside, `forget()` the key there too, or the next call joins one that began before.
+   * Resolves when the store has done so, or has failed to, of which an event tells.
    */
-  delete(key: string): void {
+  async delete(key: string): Promise<void> {
+    const underWay = this.#underWay.get(key);
+    if (underWay !== undefined) underWay.deleted = true;
     this.#underWay.delete(key);
     this.#entries.delete(key);
+    await this.#store?.delete(key);
   }
 
-  /** Removes everything, as `delete()` does. */
+  /**
+   * Removes everything, as `delete()` does.
+   *
+   * @throws TypeError with a `store`, whose keys are not known
+   */
   clear(): void {
+    if (this.#store !== undefined)
+      throw new TypeError("clear() of Cache is for a cache in memory, which has no 'store'");
     this.#underWay.clear();
     this.#entries.clear();
   }
 
-  async #fetch<T>(key: string, operation: Operation<T>, context: Context): Promise<T> {
-    const outcome = await this.#call(key, operation, context, this.#underWayFor(key));
+  /** @param stored the entry that the store had when the call began */
+  async #fetch<T>(
+    stored: Entry | undefined,
+    key: string,
+    operation: Operation<T>,
+    context: Context,
+  ): Promise<T> {
+    const underWay = this.#underWayFor(key);
+    const outcome = await this.#call(key, operation, context, underWay);
     if (outcome.ok || context.aborted) return unwrap(outcome);
-    return this.#staleOr(outcome.error, key, context) as T;
+    const entry = this.#store === undefined ? this.#entryAt(key, this.#clock.now()) : stored;
+    const outdated = this.#store !== undefined && underWay.deleted;
+    return this.#staleOr(outdated ? undefined : entry, outcome.error, key, context) as T;
   }
 
   /**
    * Gives the value that `staleIfError` lets the cache serve in place of an error that ended a call
-   * outside of it, as the timeout of one caller does.
+   * outside of it, as the timeout of one caller does. With a `store` there is none.
    *
    * @throws the error if there is no such value
    */
@@ -239,13 +306,11 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const context = toContext(options);
     const key = this.#keyOf(context);
     if (key === undefined) throw error;
-    return this.#staleOr(error, key, context) as T;
+    return this.#staleOr(this.#entryAt(key, this.#clock.now()), error, key, context) as T;
   }
 
-  #staleOr(error: unknown, key: string, { attributes }: Context): unknown {
-    const now = this.#clock.now();
-    const entry = this.#entryAt(key, now);
-    if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw error;
+  #staleOr(entry: Entry | undefined, error: unknown, key: string, { attributes }: Context): unknown {
+    if (entry === undefined || !entry.outcome.ok || this.#clock.now() >= entry.errorUntil) throw error;
     if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false)
       throw error;
     this.emit('stale', { key, attributes, error });
@@ -290,7 +355,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   #underWayFor(key: string): UnderWay {
     let underWay = this.#underWay.get(key);
     if (underWay === undefined) {
-      underWay = { calls: 0, refreshing: false };
+      underWay = { calls: 0, refreshing: false, deleted: false };
       this.#underWay.set(key, underWay);
     }
     return underWay;
@@ -331,6 +396,11 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   }
 
   #keep(key: string, outcome: Outcome<unknown>, entry: Entry | undefined, begunAt: number): void {
+    if (this.#store !== undefined) {
+      if (!outcome.ok) return;
+      void (entry === undefined ? this.#store.delete(key) : this.#store.write(key, { ...entry, outcome }));
+      return;
+    }
     const present = this.#entries.peek(key);
     // A call that began later has already given a newer result.
     if (present !== undefined && present.begunAt > begunAt) return;
@@ -353,7 +423,6 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   }
 }
 
-const anyNumber = number(-Infinity, Infinity);
 const milliseconds = number(0, Infinity);
 
 /** Checks the times of a Freshness; other fields do not matter. */

@@ -1,6 +1,8 @@
 import { clockOption } from '../internal/clock.ts';
 import {
+  anObject,
   any,
+  type Check,
   duration,
   either,
   integer,
@@ -10,6 +12,7 @@ import {
   number,
   oneOf,
   ratio,
+  requireOption,
   validateOptions,
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
@@ -33,6 +36,19 @@ export interface CircuitBreakerSnapshot {
    * `slowCallRatio`.
    */
   window?: readonly WindowCounts[] | undefined;
+}
+
+/** How the probes of a half-open breaker decide. */
+export interface HalfOpenOptions {
+  /** Probes by which it decides, of at least 1. */
+  calls: number;
+  /**
+   * Share of `calls`, 0 to 1, that opens it again by failing, or by being slow with
+   * `slowCallRatio`; 0 stands for one failure. It closes as soon as so many can no longer fail. No
+   * more probes are under way at once than would open it. Default: the `failureRatio` of the
+   * breaker, or its `slowCallRatio` if that is lower, or 0.5.
+   */
+  failureRatio?: number | undefined;
 }
 
 export interface CircuitBreakerOptions extends TimedPolicyOptions {
@@ -66,10 +82,12 @@ export interface CircuitBreakerOptions extends TimedPolicyOptions {
    * 30,000.
    */
   resetTimeout?: number | Backoff | undefined;
-  /** Probes under way at once while half-open. Default 1. */
-  halfOpenCalls?: number | undefined;
-  /** Probes in a row that must succeed to close it. Default 1. */
-  successThreshold?: number | undefined;
+  /**
+   * How the probes decide while it is half-open. Default: with `failureRatio` or `slowCallRatio`
+   * `{ calls: 2, failureRatio: 1 }`, so that one success closes it and two failures open it again;
+   * without them `{ calls: 1 }`.
+   */
+  halfOpen?: HalfOpenOptions | undefined;
   /** Whether an outcome is a failure of the callee. Default: every error. */
   isFailure?: OutcomeFunction<boolean> | undefined;
   /**
@@ -107,12 +125,35 @@ export function checkBreakerOptions(options: CircuitBreakerOptions): void {
       duration,
       isFunction,
     ),
-    halfOpenCalls: integer(1),
-    successThreshold: integer(1),
+    halfOpen: checkHalfOpen,
     isFailure: isFunction,
     isIgnored: isFunction,
     initialState: any,
   });
+}
+
+const checkHalfOpen: Check = (value, option) => {
+  anObject(value, option);
+  validateOptions(option, value as HalfOpenOptions, {
+    calls: integer(1, MAX_WINDOW_CALLS),
+    failureRatio: ratio,
+  });
+  requireOption(option, value as HalfOpenOptions, 'calls');
+};
+
+/** How many probes of a half-open breaker must end in one way to decide it. */
+export interface ProbeCounts {
+  readonly failuresToOpen: number;
+  readonly successesToClose: number;
+}
+
+/** Gives the failures and the successes that decide while a breaker with the options is half-open. */
+export function countProbes({ failureRatio, slowCallRatio, halfOpen }: CircuitBreakerOptions): ProbeCounts {
+  const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
+  if (halfOpen === undefined) return { failuresToOpen: byRatio ? 2 : 1, successesToClose: 1 };
+  const own = byRatio ? Math.min(failureRatio ?? 1, slowCallRatio ?? 1) : 0.5;
+  const failuresToOpen = Math.max(1, Math.ceil(halfOpen.calls * (halfOpen.failureRatio ?? own)));
+  return { failuresToOpen, successesToClose: halfOpen.calls - failuresToOpen + 1 };
 }
 
 function checkCallsOfWindow(value: unknown, option: string): void {

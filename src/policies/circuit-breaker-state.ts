@@ -46,7 +46,9 @@ export interface HalfOpen {
   readonly openings: number;
   readonly wait: number;
   readonly cause: unknown;
+  /** probes counts the ones that are under way. */
   probes: number;
+  failures: number;
   successes: number;
 }
 export interface Isolated {

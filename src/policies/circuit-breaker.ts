@@ -10,6 +10,8 @@ import {
   type CircuitBreakerSnapshot,
   type CircuitState,
   checkBreakerOptions,
+  countProbes,
+  type ProbeCounts,
   readSnapshot,
 } from './circuit-breaker-options.ts';
 import {
@@ -65,8 +67,8 @@ type MayOpen = (rule: OpeningRule) => boolean;
  *
  * Closed, it counts; after `failureThreshold` failures in a row, or too large a share of failed or
  * slow calls in the window, it opens. Open, it rejects calls with a CircuitOpenError for
- * `resetTimeout`. Then the next call is a probe (half-open): enough successes close it, one failure
- * opens it again. A probe that never ends holds its place, so put a Timeout inside. It uses no
+ * `resetTimeout`. Then the next calls are probes (half-open): by their failures it opens again, or
+ * closes, as `halfOpen` says. A probe that never ends holds its place, so put a Timeout inside. It uses no
  * timer unless `slowCallRatio` is set.
  *
  * Source: Michael Nygard, 'Release It!', chapter 'Stability Patterns'; the ratios and windows are
@@ -81,6 +83,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   readonly #byRatio: boolean;
   readonly #failureThreshold: number;
   readonly #minimumCalls: number;
+  readonly #probeCounts: ProbeCounts;
   readonly #mayOpen: MayOpen;
   /** #slowCalls finds out which calls are slow. Only with `slowCallRatio`. */
   readonly #slowCalls: SlowCalls | undefined;
@@ -101,6 +104,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#mayOpen = mayOpen;
+    this.#probeCounts = countProbes(options);
     this.#byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
     this.#failureThreshold = options.failureThreshold ?? (this.#byRatio ? Infinity : 5);
     this.#minimumCalls = Math.min(
@@ -212,13 +216,14 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && this.#waitLeft(this.#state) === 0) {
       const { counts, openings, wait, cause } = this.#state;
-      this.#enter({ kind: 'half-open', counts, openings, wait, cause, probes: 0, successes: 0 });
+      this.#enter({ kind: 'half-open', counts, openings, wait, cause, probes: 0, failures: 0, successes: 0 });
       this.emit('half-open', { openings });
     }
     // A listener may have changed the state.
     const state = this.#state as State;
     if (state.kind === 'closed') return state;
-    if (state.kind === 'half-open' && state.probes < (this.#options.halfOpenCalls ?? 1)) return state;
+    const { failuresToOpen } = this.#probeCounts;
+    if (state.kind === 'half-open' && state.probes + state.failures < failuresToOpen) return state;
     throw this.#rejection(state);
   }
 
@@ -313,8 +318,9 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     outcome: Outcome<unknown> | undefined,
   ): void {
     if (state.kind === 'half-open') {
-      if (failed || slow) this.#open(state, outcome);
-      else if (++state.successes >= (this.#options.successThreshold ?? 1)) this.reset();
+      if (!failed && !slow) {
+        if (++state.successes >= this.#probeCounts.successesToClose) this.reset();
+      } else if (++state.failures >= this.#probeCounts.failuresToOpen) this.#open(state, outcome);
       return;
     }
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;

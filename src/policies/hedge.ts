@@ -16,6 +16,7 @@ import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
+import { discard, type OnDiscard } from './on-discard.ts';
 import { isRejection, type Outcome, type OutcomeFunction, start } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -56,6 +57,11 @@ export interface HedgeOptions extends TimedPolicyOptions {
    * false for an error that every attempt would meet, such as 'no such user'. Default: every error.
    */
   isFailure?: OutcomeFunction<boolean> | undefined;
+  /**
+   * Is told of each value that is not the result of its call: of an attempt that lost and succeeded
+   * all the same, or one that `isFailure` calls a failure. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
 export interface HedgeEvents {
@@ -95,6 +101,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   readonly #budget: Pick<RetryBudget, 'deposit' | 'withdraw'>;
   readonly #shouldHedge: HedgeOptions['shouldHedge'];
   readonly #isFailure: HedgeOptions['isFailure'];
+  readonly #onDiscard: OnDiscard | undefined;
   readonly #latencies: LatencyHistogram | undefined;
   /** #waiting holds the calls that may be hedged. */
   readonly #waiting: DueQueue<HedgedCall>;
@@ -113,6 +120,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
       budget: hasMethods('deposit', 'withdraw'),
       shouldHedge: isFunction,
       isFailure: isFunction,
+      onDiscard: isFunction,
     });
     const { delay, percentile, minDelay = 1, maxDelay = Infinity } = options;
     if (delay !== undefined && (percentile ?? options.minDelay ?? options.maxDelay) !== undefined) {
@@ -132,6 +140,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, clock: this.#clock });
     this.#shouldHedge = options.shouldHedge;
     this.#isFailure = options.isFailure;
+    this.#onDiscard = options.onDiscard;
     if (delay === undefined) this.#latencies = new LatencyHistogram(this.#clock);
     this.#waiting = new DueQueue({
       delayAt: (now) => this.#delayAt(now),
@@ -156,6 +165,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     return new Promise((resolve, reject) => {
       const resolveAny = resolve as (value: unknown) => void;
       const call = new HedgedCall(operation, outer, resolveAny, reject, this.#waiting);
+      call.onDiscard = this.#onDiscard;
       this.#waiting.add(call, call.startedAt);
       this.#begin(call, call.scopes[0]!);
     });
@@ -172,18 +182,22 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   }
 
   #ended(call: HedgedCall, scope: AbortScope, context: Context, outcome: Outcome<unknown>): void {
-    if (call.over) return;
+    if (call.over) {
+      call.discard(outcome, context);
+      return;
+    }
     let failed = !outcome.ok;
     if (this.#isFailure !== undefined) {
       try {
         failed = decided(this.#isFailure(outcome, context), "Hedge option 'isFailure'");
       } catch (error) {
+        call.discard(outcome, context);
         call.abort(error);
         return;
       }
     }
     if (!failed) this.#succeeded(call, scope, context.attempt, outcome);
-    else if (!call.failed(scope, outcome)) this.#waiting.remove(call);
+    else if (!call.failed({ scope, context, outcome })) this.#waiting.remove(call);
   }
 
   /**
@@ -224,6 +238,13 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   }
 }
 
+/** The failure of an attempt. */
+interface Failure {
+  readonly scope: AbortScope;
+  readonly context: Context;
+  readonly outcome: Outcome<unknown>;
+}
+
 /** A call under way, with a scope for each of its attempts. */
 class HedgedCall implements AbortOwner, Queued<HedgedCall> {
   next: HedgedCall | undefined = undefined;
@@ -233,8 +254,9 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
   queuedAt = 0;
   failures = 0;
   /** failure is the result if no attempt succeeds. */
-  failure: { readonly scope: AbortScope; readonly outcome: Outcome<unknown> } | undefined = undefined;
+  failure: Failure | undefined = undefined;
   over = false;
+  onDiscard: OnDiscard | undefined = undefined;
   readonly startedAt: number;
   readonly operation: Operation<unknown>;
   readonly outer: Context;
@@ -263,13 +285,25 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
    * Takes in that an attempt has failed: true if it was the last under way, so that the call is
    * over.
    */
-  failed(scope: AbortScope, outcome: Outcome<unknown>): boolean {
+  failed(failure: Failure): boolean {
+    const { outcome } = failure;
     // The rejection of a further attempt says less than the failure of one that was made.
-    if (this.failure === undefined || outcome.ok || !isRejection(outcome.error))
-      this.failure = { scope, outcome };
+    if (this.failure === undefined || outcome.ok || !isRejection(outcome.error)) {
+      this.#discardFailure();
+      this.failure = failure;
+    }
     if (++this.failures < this.scopes.length) return false;
-    this.end(this.failure.scope, this.failure.outcome);
+    this.end(this.failure!.scope, this.failure!.outcome);
     return true;
+  }
+
+  /** Tells of the value of an attempt, if it has one, which is not the result of the call. */
+  discard(outcome: Outcome<unknown>, context: Context): void {
+    if (outcome.ok) discard(this.onDiscard, outcome.value, context);
+  }
+
+  #discardFailure(): void {
+    if (this.failure !== undefined) this.discard(this.failure.outcome, this.failure.context);
   }
 
   /** Makes the outcome of one attempt the result; the others have lost. */
@@ -279,6 +313,7 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
     scope.end();
     if (outcome.ok) this.#resolve(outcome.value);
     else this.#reject(outcome.error);
+    if (this.failure?.outcome !== outcome) this.#discardFailure();
     if (this.scopes.length === 1) return;
     const lost = new HedgeLostError();
     for (const other of this.scopes) if (other !== scope) other.abort(lost);
@@ -289,9 +324,11 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
   }
 
   onAbort(reason: unknown): void {
+    if (this.over) return;
     this.over = true;
     this.#waiting.remove(this);
     this.#reject(reason);
+    this.#discardFailure();
   }
 }
 

@@ -1,9 +1,6 @@
-import type { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
-import { decidedKey } from '../internal/decision.ts';
-import { growingLru } from '../internal/growing-lru.ts';
-import { type Linked, LinkedList } from '../internal/linked-list.ts';
+import { decided, decidedKey } from '../internal/decision.ts';
 import {
   duration,
   integer,
@@ -14,11 +11,11 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
-import { OnAbort } from './abort.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
+import { Bucket, KeyedBuckets, Waiter } from './rate-buckets.ts';
 
 export interface RateLimiterOptions extends TimedPolicyOptions {
   /**
@@ -44,6 +41,11 @@ export interface RateLimiterOptions extends TimedPolicyOptions {
    * one rate. Default: all calls do.
    */
   key?: ((context: CallContext) => string | undefined) | undefined;
+  /**
+   * Gives the permits that a call takes, a whole number from 1 to `burst`: `limit` and `burst` count
+   * permits then. Calls do not overtake one that costs more and waits. Default: each call takes one.
+   */
+  cost?: ((context: CallContext) => number) | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
   maxKeys?: number | undefined;
 }
@@ -60,7 +62,7 @@ const CLOCK_TICK = 1e-6;
 
 /**
  * Lets no more calls begin than a rate allows: in any window of t milliseconds at most `burst` + t
- * · `limit` / `interval`. A call that comes too soon is rejected with a RateLimitedError that tells
+ * · `limit` / `interval`, or as many permits where calls have a `cost`. A call that comes too soon is rejected with a RateLimitedError that tells
  * when to come back, or waits for its turn in a bounded queue. A caller that cancels while it waits
  * gives up its place, and the callers behind it move up. The limiter uses a timer only while calls
  * wait. Timers are late by a millisecond or so, which only a burst makes up for: with a `burst` of
@@ -83,11 +85,11 @@ const CLOCK_TICK = 1e-6;
 export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** Milliseconds from call to call at the limit: GCRA's T. */
   readonly #emissionInterval: number;
-  /** Milliseconds by which a call may come before its theoretical arrival: GCRA's τ. */
-  readonly #tolerance: number;
+  readonly #burst: number;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
   readonly #key: ((context: CallContext) => string | undefined) | undefined;
+  readonly #cost: RateLimiterOptions['cost'];
   readonly #maxKeys: number;
   readonly #clock: Clock;
   readonly #unkeyed = new Bucket(undefined);
@@ -105,15 +107,17 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
       maxQueue: integer(0),
       queueTimeout: duration,
       key: isFunction,
+      cost: isFunction,
       maxKeys: integer(1, 10_000_000),
     });
     requireOption('RateLimiter', options, 'limit');
     const { limit, interval = 1_000, burst = Math.max(1, Math.floor(limit)) } = options;
     this.#emissionInterval = interval / limit;
-    this.#tolerance = (burst - 1) * this.#emissionInterval;
+    this.#burst = burst;
     this.#maxQueue = options.maxQueue ?? 0;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
     this.#key = options.key;
+    this.#cost = options.cost;
     this.#maxKeys = options.maxKeys ?? 10_000;
     this.#clock = options.clock ?? systemClock;
   }
@@ -133,30 +137,50 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const bucket = this.#getBucket(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
-    return this.#take(bucket) ? start(operation, context) : this.#takeTurn(operation, context, bucket);
+    const cost = this.#cost === undefined ? 1 : this.#costOf(this.#cost, context);
+    return this.#take(bucket, cost)
+      ? start(operation, context)
+      : this.#takeTurn(operation, context, bucket, cost);
+  }
+
+  #costOf(costOf: (context: CallContext) => number, context: Context): number {
+    const cost = decided(costOf(context), "RateLimiter option 'cost'");
+    integer(1, this.#burst)(cost, "what RateLimiter option 'cost' gives");
+    return cost;
   }
 
   /**
    * Counts a call that is made elsewhere: true if it may begin now. It never waits, and does not
    * overtake calls that do.
    *
-   * @throws TypeError if the key is no string, or if there is more: each call is counted by itself.
+   * @param cost the permits that it takes. Default 1.
+   * @throws TypeError | RangeError if the key is no string, or the cost no whole number from 1 to
+   *   `burst`
    */
-  tryAcquire(key?: string, more?: never): boolean {
-    if (more !== undefined) {
-      throw new TypeError(
-        'tryAcquire() of RateLimiter takes a key alone: call it once for each call to count',
-      );
-    }
-    checkKey(key, 'tryAcquire()');
-    return this.#take(this.#getBucket(key));
+  tryAcquire(key?: string, cost = 1): boolean {
+    this.#check(key, cost, 'tryAcquire()');
+    return this.#take(this.#getBucket(key), cost);
   }
 
-  /** Milliseconds until one more call could begin; 0 if it could now. */
-  retryAfter(key?: string): number {
-    checkKey(key, 'retryAfter()');
+  /**
+   * Milliseconds until one more call could begin; 0 if it could now.
+   *
+   * @param cost the permits that it takes. Default 1.
+   * @throws as `tryAcquire` does
+   */
+  retryAfter(key?: string, cost = 1): number {
+    this.#check(key, cost, 'retryAfter()');
     const bucket = key === undefined ? this.#unkeyed : this.#keyed?.peek(key);
-    return bucket === undefined ? 0 : this.#wait(bucket, this.#clock.now());
+    return bucket === undefined ? 0 : this.#wait(bucket, cost, this.#clock.now());
+  }
+
+  #check(key: unknown, cost: unknown, method: string): void {
+    if (key !== undefined && typeof key !== 'string') {
+      throw new TypeError(
+        `the key of ${method} of RateLimiter must be a string; got a value of type ${typeof key}`,
+      );
+    }
+    if (cost !== 1) integer(1, this.#burst)(cost, `the cost of ${method} of RateLimiter`);
   }
 
   #getBucket(key: string | undefined): Bucket {
@@ -165,38 +189,44 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     return this.#keyed.get(key);
   }
 
-  #take(bucket: Bucket): boolean {
+  #take(bucket: Bucket, cost: number): boolean {
     const now = this.#clock.now();
-    if (bucket.queued > 0 || this.#untilTurn(bucket, now) > 0) return false;
-    this.#count(bucket, now);
+    if (bucket.queued > 0 || this.#untilTurn(bucket, cost, now) > 0) return false;
+    this.#count(bucket, cost, now);
     return true;
   }
 
-  #count(bucket: Bucket, now: number): void {
-    bucket.theoreticalArrival = Math.max(bucket.theoreticalArrival, now) + this.#emissionInterval;
+  #count(bucket: Bucket, cost: number, now: number): void {
+    bucket.theoreticalArrival = Math.max(bucket.theoreticalArrival, now) + cost * this.#emissionInterval;
   }
 
-  /** Milliseconds until the next call may begin. */
-  #untilTurn(bucket: Bucket, now: number): number {
+  /**
+   * Milliseconds until the next call may begin. It may come before its theoretical arrival by what is
+   * left of the burst: GCRA's τ.
+   */
+  #untilTurn(bucket: Bucket, cost: number, now: number): number {
     // It is never further ahead, unless the clock was set back: then the burst counts as used.
-    const latest = now + this.#tolerance + this.#emissionInterval;
+    const latest = now + this.#burst * this.#emissionInterval;
     if (bucket.theoreticalArrival > latest) bucket.theoreticalArrival = latest;
-    const wait = bucket.theoreticalArrival - this.#tolerance - now;
+    const tolerance = (this.#burst - cost) * this.#emissionInterval;
+    const wait = bucket.theoreticalArrival - tolerance - now;
     return wait < CLOCK_TICK ? 0 : wait;
   }
 
   /** Milliseconds until a call that comes now may begin, after the calls that wait. */
-  #wait(bucket: Bucket, now: number): number {
-    return this.#untilTurn(bucket, now) + bucket.queued * this.#emissionInterval;
+  #wait(bucket: Bucket, cost: number, now: number): number {
+    const next = bucket.waiters?.head?.cost ?? cost;
+    const behind = bucket.queuedCost + cost - next;
+    return this.#untilTurn(bucket, next, now) + behind * this.#emissionInterval;
   }
 
-  #takeTurn<T>(operation: Operation<T>, context: Context, bucket: Bucket): Promise<T> {
+  #takeTurn<T>(operation: Operation<T>, context: Context, bucket: Bucket, cost: number): Promise<T> {
     const now = this.#clock.now();
-    const wait = this.#wait(bucket, now);
+    const wait = this.#wait(bucket, cost, now);
     // A deadline that is no number is no time to wait for.
     const inTime = wait <= this.#queueTimeout && now + wait < context.deadline;
     if (!inTime || bucket.queued >= this.#maxQueue || this.#keyed?.keep(bucket) === false) {
-      throw this.#rejection(bucket, now);
+      throw this.#rejection(bucket, cost, now);
     }
     return new Promise((resolve, reject) => {
       const waiter = new Waiter(
@@ -210,15 +240,15 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
           if (wasNext) this.#setTimer(bucket);
         },
       );
-      bucket.waiters ??= new LinkedList();
-      bucket.waiters.append(waiter);
+      waiter.cost = cost;
+      bucket.append(waiter);
       this.#queued++;
       if (bucket.queued === 1) this.#setTimer(bucket);
     });
   }
 
   #leave(bucket: Bucket, waiter: Waiter): void {
-    bucket.waiters!.remove(waiter);
+    bucket.remove(waiter);
     this.#queued--;
     if (bucket.queued === 0) this.#keyed?.release(bucket);
   }
@@ -230,16 +260,16 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   #serve(bucket: Bucket): void {
     for (let waiter = bucket.waiters?.head; waiter !== undefined; waiter = bucket.waiters?.head) {
       const now = this.#clock.now();
-      const isDue = this.#untilTurn(bucket, now) === 0;
+      const isDue = this.#untilTurn(bucket, waiter.cost, now) === 0;
       // Timers are late, so turns can come later than was foreseen.
       if (!isDue && now < waiter.expiresAt) break;
       waiter.stopListening();
       this.#leave(bucket, waiter);
       if (isDue && now < waiter.context.deadline) {
-        this.#count(bucket, now);
+        this.#count(bucket, waiter.cost, now);
         waiter.begin();
       } else {
-        waiter.reject(this.#rejection(bucket, now));
+        waiter.reject(this.#rejection(bucket, waiter.cost, now));
       }
     }
     this.#setTimer(bucket);
@@ -251,146 +281,19 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     const next = bucket.waiters?.head;
     if (next === undefined) return;
     const now = this.#clock.now();
-    const wait = Math.min(this.#untilTurn(bucket, now), next.expiresAt - now);
+    const wait = Math.min(this.#untilTurn(bucket, next.cost, now), next.expiresAt - now);
     const delay = Math.max(0, Math.min(Math.ceil(wait), MAX_DELAY));
     bucket.timer = this.#clock.setTimeout(() => this.#serve(bucket), delay);
   }
 
-  #rejection(bucket: Bucket, now: number): RateLimitedError {
-    const wait = this.#wait(bucket, now);
+  #rejection(bucket: Bucket, cost: number, now: number): RateLimitedError {
+    const wait = this.#wait(bucket, cost, now);
+    const more = cost === 1 ? 'one more' : `one of cost ${cost}`;
     const error = new RateLimitedError(
-      `rate limited${this.name === undefined ? '' : ` by '${this.name}'`}: ${bucket.queued} calls wait, and one more could begin in ${Math.ceil(wait)} ms`,
+      `rate limited${this.name === undefined ? '' : ` by '${this.name}'`}: ${bucket.queued} calls wait, and ${more} could begin in ${Math.ceil(wait)} ms`,
       wait,
     );
     this.emit('reject', { error });
     return error;
-  }
-}
-
-function checkKey(key: unknown, method: string): void {
-  if (key !== undefined && typeof key !== 'string') {
-    throw new TypeError(
-      `the key of ${method} of RateLimiter must be a string; got a value of type ${typeof key}`,
-    );
-  }
-}
-
-/** The state of one key. */
-class Bucket {
-  readonly key: string | undefined;
-  /**
-   * theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's
-   * TAT.
-   */
-  theoreticalArrival = -Infinity;
-  waiters: LinkedList<Waiter> | undefined = undefined;
-  timer: unknown = undefined;
-
-  constructor(key: string | undefined) {
-    this.key = key;
-  }
-
-  get queued(): number {
-    return this.waiters === undefined ? 0 : this.waiters.length;
-  }
-}
-
-class Waiter implements Linked<Waiter> {
-  next: Waiter | undefined = undefined;
-  previous: Waiter | undefined = undefined;
-  readonly context: Context;
-  readonly expiresAt: number;
-  readonly begin: () => void;
-  readonly reject: (reason: unknown) => void;
-  readonly #onAbort: OnAbort;
-
-  constructor(
-    context: Context,
-    expiresAt: number,
-    begin: () => void,
-    reject: (reason: unknown) => void,
-    cancelled: () => void,
-  ) {
-    this.context = context;
-    this.expiresAt = expiresAt;
-    this.begin = begin;
-    this.reject = reject;
-    this.#onAbort = new OnAbort((reason) => {
-      cancelled();
-      reject(reason);
-    });
-    context.listen(this.#onAbort);
-  }
-
-  stopListening(): void {
-    this.context.unlisten(this.#onAbort);
-  }
-}
-
-/** The number of least recently used keys that are searched for one to forget without harm. */
-const CANDIDATES = 8;
-
-/** The buckets of the keys: all whose calls wait, and the most recently used of the others. */
-class KeyedBuckets {
-  readonly #max: number;
-  readonly #clock: Clock;
-  readonly #idle: LRUCache<string, Bucket>;
-  readonly #waitedFor = new Map<string, Bucket>();
-
-  constructor(max: number, clock: Clock) {
-    this.#max = max;
-    this.#clock = clock;
-    this.#idle = growingLru(max);
-  }
-
-  peek(key: string): Bucket | undefined {
-    return this.#waitedFor.get(key) ?? this.#idle.peek(key);
-  }
-
-  get(key: string): Bucket {
-    const known = this.#waitedFor.get(key) ?? this.#idle.get(key);
-    if (known !== undefined) return known;
-    const bucket = new Bucket(key);
-    this.#add(key, bucket);
-    return bucket;
-  }
-
-  /** Keeps the bucket until it is released; false if too many are kept. */
-  keep(bucket: Bucket): boolean {
-    const { key } = bucket;
-    if (key === undefined || this.#waitedFor.has(key)) return true;
-    if (this.#waitedFor.size >= this.#max) return false;
-    this.#idle.delete(key);
-    this.#waitedFor.set(key, bucket);
-    return true;
-  }
-
-  release(bucket: Bucket): void {
-    if (bucket.key === undefined) return;
-    this.#waitedFor.delete(bucket.key);
-    this.#add(bucket.key, bucket);
-  }
-
-  /** Whether forgetting all of them would change nothing, where no call waits. */
-  isQuiet(now: number): boolean {
-    for (const { theoreticalArrival } of this.#idle.values()) if (theoreticalArrival > now) return false;
-    return true;
-  }
-
-  #add(key: string, bucket: Bucket): void {
-    if (this.#idle.size >= this.#max) this.#forgetWithoutHarm();
-    this.#idle.set(key, bucket);
-  }
-
-  #forgetWithoutHarm(): void {
-    const now = this.#clock.now();
-    let looked = 0;
-    for (const key of this.#idle.rkeys()) {
-      if (this.#idle.peek(key)!.theoreticalArrival <= now) {
-        this.#idle.delete(key);
-        return;
-      }
-      if (++looked === CANDIDATES) return;
-    }
   }
 }

@@ -1,9 +1,10 @@
 import { type Clock, clockOption } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
-import { validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from './circuit-breaker-options.ts';
 import type { CallOptions, Operation } from './context.ts';
+import type { OnDiscard } from './on-discard.ts';
 import { composePresent, type Policy, policyOption, toPolicy } from './policy.ts';
 import { probeWait } from './probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
@@ -33,6 +34,12 @@ export interface ResilientOptions {
    * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
+  /**
+   * Is told of each value that nobody gets, of a retried attempt or after a timeout: for responses,
+   * `(response) => response.body?.cancel()`. It is given to the policies that are made here, and not
+   * to instances. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
 /**
@@ -52,14 +59,15 @@ export class ResilientPolicy implements Policy {
       circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
       clock: clockOption,
+      onDiscard: isFunction,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
-    const { attemptTimeout = 10_000, clock } = options;
+    const { attemptTimeout = 10_000, clock, onDiscard } = options;
     this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter({ clock, ...own }));
     this.retry = toPolicy(
       Retry,
       retry,
-      (own) => new Retry({ budget: new RetryBudget({ clock }), clock, ...own }),
+      (own) => new Retry({ budget: new RetryBudget({ clock }), clock, onDiscard, ...own }),
     );
     this.circuitBreaker = toPolicy(
       CircuitBreaker,
@@ -69,10 +77,10 @@ export class ResilientPolicy implements Policy {
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      toTimeout(timeout, "the call's timeout", clock),
+      toTimeout(timeout, "the call's timeout", { clock, onDiscard }),
       this.retry,
       this.circuitBreaker,
-      toTimeout(attemptTimeout, "the attempt's timeout", clock),
+      toTimeout(attemptTimeout, "the attempt's timeout", { clock, onDiscard }),
     );
   }
 

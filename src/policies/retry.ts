@@ -1,5 +1,4 @@
 import pRetry from 'p-retry';
-import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import {
@@ -11,14 +10,16 @@ import {
   nonEmptyString,
   validateOptions,
 } from '../internal/validate.ts';
-import { pause, unlessAborted } from './abort.ts';
+import { pause, unlessAborted, untilDeadline } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
+import { discard, type OnDiscard } from './on-discard.ts';
 import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
+import { explainByBudget, keepEarlier, MAX_ERRORS, priceOf } from './retry-failures.ts';
 import { spentRetries } from './spent-retries.ts';
 
 export interface RetryOptions extends TimedPolicyOptions {
@@ -48,10 +49,26 @@ export interface RetryOptions extends TimedPolicyOptions {
    * Default 60,000.
    */
   maxRetryAfter?: number | undefined;
+  /**
+   * Is called before each retry, ahead of the wait for it, with the outcome that is retried and the
+   * context of its attempt; its promise is awaited. It may prepare the next attempt, as by
+   * refreshing a token. `false` ends the retrying with the outcome as it is; an error that it throws
+   * ends the call in its place. A caller that cancels, a Timeout and the deadline do not wait for it.
+   * Default: none.
+   */
+  beforeRetry?: BeforeRetry | undefined;
+  /**
+   * Is told of each value that is not the result of its call: of an attempt that is retried, before
+   * the wait for the next one. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
+/** Prepares a retry; anything but `false` lets it begin. */
+export type BeforeRetry = (outcome: Outcome<unknown>, context: CallContext) => unknown;
+
 /**
- * Why no further attempt was made. `spent`: a Retry further in, or at the callee, has retried
+ * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further in, or at the callee, has retried
  * without success already.
  */
 export type GiveUpReason =
@@ -60,6 +77,7 @@ export type GiveUpReason =
   | 'budget'
   | 'deadline'
   | 'elapsed'
+  | 'declined'
   | 'retry-after'
   | 'spent'
   | 'cancelled';
@@ -84,6 +102,7 @@ export const RETRY_CHECKS = {
   budget: hasMethods('deposit', 'withdraw'),
   maxElapsed: duration,
   maxRetryAfter: duration,
+  beforeRetry: isFunction,
 };
 
 /** Tells a Retry about the next attempt, for a caller that can make it at another instance. */
@@ -95,19 +114,6 @@ export interface RetryTarget {
 }
 
 const SAME_TARGET: RetryTarget = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
-
-/**
- * Tokens of the budget that a retry costs after an attempt that timed out. The callee may still
- * work on that attempt, so that each retry adds to its load, and where it has too much it never
- * catches up: a hundred processes that make ten such retries each hold a server down. A call that
- * fails at once can be retried at one token.
- *
- * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
- */
-const PRICE_OF_TIMEOUT = 10;
-
-/** The most failures of earlier attempts that the error of a call keeps. */
-const MAX_ERRORS = 10;
 
 /** Ends each attempt for p-retry, whatever its outcome. It never leaves this file. */
 const ATTEMPT_OVER = new Error('attempt over');
@@ -156,6 +162,8 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
+  readonly #beforeRetry: BeforeRetry | undefined;
+  readonly #onDiscard: OnDiscard | undefined;
   readonly #target: RetryTarget;
   readonly #clock: Clock;
 
@@ -167,13 +175,15 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   constructor(options?: RetryOptions, target?: RetryTarget);
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry', options);
-    validateOptions('Retry', options, RETRY_CHECKS);
+    validateOptions('Retry', options, { ...RETRY_CHECKS, onDiscard: isFunction });
     this.#maxAttempts = options.maxAttempts ?? 3;
     this.#backoff = options.backoff ?? exponentialBackoff({ base: 100, max: 10_000, jitter: 'full' });
     this.#shouldRetry = options.shouldRetry;
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
+    this.#beforeRetry = options.beforeRetry;
+    this.#onDiscard = options.onDiscard;
     this.#target = target;
     this.#clock = options.clock ?? systemClock;
   }
@@ -201,10 +211,26 @@ export class Retry extends EmittingPolicy<RetryEvents> {
    * Decides without a promise where that can be, for the calls that end with their first attempt.
    */
   #afterFirst<T>(outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
-    const decision = this.#decide(outcome, call);
-    return isThenable(decision)
-      ? decision.then((decision) => this.#follow(decision, outcome, call))
-      : this.#follow(decision, outcome, call);
+    try {
+      const decision = this.#decide(outcome, call);
+      if (!isThenable(decision)) return this.#follow(decision, outcome, call);
+      return decision.then(
+        (decision) => this.#follow(decision, outcome, call),
+        (error) => this.#fail(error, outcome, call),
+      );
+    } catch (error) {
+      return this.#fail(error, outcome, call);
+    }
+  }
+
+  /** Throws the error, with which the call ends in place of its outcome. */
+  #fail(error: unknown, outcome: Outcome<unknown>, call: RetriedCall<unknown>): never {
+    this.#discard(outcome, call);
+    throw error;
+  }
+
+  #discard(outcome: Outcome<unknown>, { context }: RetriedCall<unknown>): void {
+    if (outcome.ok) discard(this.#onDiscard, outcome.value, context);
   }
 
   #follow<T>(decision: Decision, outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
@@ -217,6 +243,11 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   async #retry<T>(first: Decision, firstOutcome: Outcome<T>, call: RetriedCall<T>): Promise<T> {
     let outcome = firstOutcome;
     const earlier: unknown[] = [];
+    let dropped = false;
+    const drop = () => {
+      if (!dropped) this.#discard(outcome, call);
+      dropped = true;
+    };
 
     const attempt = async (number: number) => {
       if (number > 1) {
@@ -225,13 +256,16 @@ export class Retry extends EmittingPolicy<RetryEvents> {
         call.context = call.first.at(number);
         if (!outcome.ok && earlier.length < MAX_ERRORS) earlier.push(outcome.error);
         outcome = await settle(call.operation, call.context);
+        dropped = false;
       }
       throw ATTEMPT_OVER;
     };
 
     // Decides here and not in the attempt, since p-retry would retry a predicate that throws there.
     const onFailedAttempt = async () => {
-      const decision = call.attempts === 1 ? first : await this.#decide(outcome, call);
+      let decision = call.attempts === 1 ? first : await this.#decide(outcome, call);
+      if (decision.kind === 'retry' && this.#beforeRetry !== undefined)
+        decision = await this.#prepare(this.#beforeRetry, outcome, call, decision);
       if (decision.kind === 'stop') {
         this.#end(decision.reason, outcome, call);
         throw ATTEMPT_OVER;
@@ -239,6 +273,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       const { attributes } = call.first;
       call.wait = decision.wait;
       this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
+      drop();
       call.first.throwIfAborted();
       if (call.wait > 0) await pause(call.wait, call.first, this.#clock);
     };
@@ -247,7 +282,10 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       // Without a wait of its own, for which it would use the global timers.
       await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt });
     } catch (error) {
-      if (error !== ATTEMPT_OVER) throw error;
+      if (error !== ATTEMPT_OVER) {
+        drop();
+        throw error;
+      }
     }
     keepEarlier(outcome, earlier);
     return unwrap(outcome);
@@ -276,15 +314,35 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const askedFor = this.#target.obeysRetryAfter(first) ? (retryAfterOf(outcome) ?? 0) : 0;
     const backoff = computeWait(this.#backoff, "Retry option 'backoff'", attempts, call.wait, outcome);
     const wait = Math.max(backoff, askedFor);
+    if (askedFor > this.#maxRetryAfter) return stop('retry-after');
+    const tooLate = this.#reasonAgainst(wait, call);
+    if (tooLate !== undefined) return stop(tooLate);
+    if (!this.#withdraw(outcome, first)) return stop('budget');
+    return { kind: 'retry', wait };
+  }
+
+  /** Has the user prepare the retry that is decided on, unless that takes too long. */
+  async #prepare(
+    beforeRetry: BeforeRetry,
+    outcome: Outcome<unknown>,
+    call: RetriedCall<unknown>,
+    decision: Decision & { kind: 'retry' },
+  ): Promise<Decision> {
+    const prepared = beforeRetry(outcome, call.context);
+    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first, this.#clock) : prepared;
+    if (allowed === false) return stop('declined');
+    const tooLate = this.#reasonAgainst(decision.wait, call);
+    return tooLate === undefined ? decision : stop(tooLate);
+  }
+
+  /** Gives the reason why a retry cannot begin after the wait. */
+  #reasonAgainst(wait: number, call: RetriedCall<unknown>): GiveUpReason | undefined {
     const now = this.#clock.now();
     const next = now + wait;
     // The time of a clock that was set back begins anew.
     call.startedAt = Math.min(call.startedAt, now);
-    if (askedFor > this.#maxRetryAfter) return stop('retry-after');
-    if (next >= first.deadline) return stop('deadline');
-    if (next - call.startedAt > this.#maxElapsed) return stop('elapsed');
-    if (!this.#withdraw(outcome, first)) return stop('budget');
-    return { kind: 'retry', wait };
+    if (next >= call.first.deadline) return 'deadline';
+    return next - call.startedAt > this.#maxElapsed ? 'elapsed' : undefined;
   }
 
   #attemptsOf(context: Context): number {
@@ -317,31 +375,4 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
 function stop(reason: GiveUpReason): Decision {
   return { kind: 'stop', reason };
-}
-
-/**
- * Keeps the failures of the earlier attempts where a retry was rejected: the rejection says nothing of
- * why the call had to be retried.
- */
-function keepEarlier(outcome: Outcome<unknown>, earlier: readonly unknown[]): void {
-  if (outcome.ok || earlier.length === 0) return;
-  const { error } = outcome;
-  if (!(error instanceof HoldfastError && isRejection(error)) || error.errors !== undefined) return;
-  if (Object.isExtensible(error)) error.errors = earlier;
-}
-
-function explainByBudget(outcome: Outcome<unknown>, name: string | undefined): void {
-  if (outcome.ok) return;
-  const { error } = outcome;
-  if (error instanceof HoldfastError && error.cause === undefined)
-    error.cause = new RetryBudgetExhausted(name);
-}
-
-/**
- * Gives the tokens that the retry of an attempt costs. A timeout that this process itself caused is
- * no sign of load.
- */
-function priceOf(outcome: Outcome<unknown>): number {
-  if (outcome.ok || !(outcome.error instanceof TimeoutError)) return 1;
-  return outcome.error.stalled > 0 ? 1 : PRICE_OF_TIMEOUT;
 }

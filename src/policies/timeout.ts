@@ -9,6 +9,7 @@ import {
   type Check,
   either,
   instanceOf,
+  isFunction,
   MAX_DELAY,
   nonEmptyString,
   number,
@@ -19,6 +20,7 @@ import { type AbortOwner, AbortScope } from './abort.ts';
 import type { CallerWait, Pausable } from './caller-wait.ts';
 import { type Attributes, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
+import { discard, type OnDiscard } from './on-discard.ts';
 import { start } from './outcome.ts';
 import { type TimedPolicyOptions, withName } from './policy-options.ts';
 
@@ -29,6 +31,11 @@ export interface TimeoutOptions extends TimedPolicyOptions {
    * the call is over. Default true.
    */
   strict?: boolean | undefined;
+  /**
+   * Is told of each value that comes after the caller was released, as that of a response whose body
+   * must be cancelled. Default: such values are dropped.
+   */
+  onDiscard?: OnDiscard | undefined;
 }
 
 export interface TimeoutEvents {
@@ -57,6 +64,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /** Milliseconds that each call is given. */
   readonly duration: number;
   readonly #strict: boolean;
+  readonly #onDiscard: OnDiscard | undefined;
   /** #which tells in errors which of several time limits it is. */
   readonly #which: string;
   readonly #clock: Clock;
@@ -70,10 +78,16 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   constructor(duration: number, options: TimeoutOptions = {}, which?: string) {
     super('timeout', options);
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
-    validateOptions('Timeout', options, { name: nonEmptyString, clock: clockOption, strict: boolean });
+    validateOptions('Timeout', options, {
+      name: nonEmptyString,
+      clock: clockOption,
+      strict: boolean,
+      onDiscard: isFunction,
+    });
     this.#which = which ?? (this.name === undefined ? '' : withName('the timeout', this.name));
     this.duration = duration;
     this.#strict = options.strict ?? true;
+    this.#onDiscard = options.onDiscard;
     this.#clock = options.clock ?? systemClock;
     this.#calls = new DueQueue({
       delayAt: () => duration,
@@ -102,6 +116,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
       start(operation, call.createContext()).then(
         (value) => {
           call.finish();
+          if (call.scope.aborted) discard(this.#onDiscard, value, outer);
           resolve(value);
         },
         (error) => {
@@ -170,7 +185,12 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
         timer.stop();
       };
       const context = new Context(outer.attempt, outer.deadline, outer.call, scope, true);
-      start(operation, context).finally(finish).then(resolve, reject);
+      start(operation, context)
+        .finally(finish)
+        .then((value) => {
+          if (scope.aborted) discard(this.#onDiscard, value, outer);
+          resolve(value);
+        }, reject);
     });
   }
 }
@@ -211,14 +231,15 @@ export const timeoutOption: Check = either(
  * Gives the Timeout that an option stands for, made of a duration; undefined for false.
  *
  * @param which names in errors the one that is made of a duration
+ * @param options those of the one that is made of a duration
  */
 export function toTimeout(
   timeout: number | Timeout | false,
   which: string,
-  clock: Clock | undefined,
+  options?: TimeoutOptions,
 ): Timeout | undefined {
   if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout, { clock }, which) : timeout;
+  return typeof timeout === 'number' ? new Timeout(timeout, options, which) : timeout;
 }
 
 /** A call under way, which ends with its operation or, before that, with the first abort. */

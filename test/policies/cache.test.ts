@@ -610,7 +610,7 @@ describe('delete and clear', () => {
     const { cache } = cacheOf();
     const { calls, operation } = service();
     for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
-    cache.delete('u1');
+    void cache.delete('u1');
     follow(cache.execute(operation, id('u1')));
     calls[0]!.resolve('old');
     await flush();
@@ -627,7 +627,7 @@ describe('delete and clear', () => {
     await cache.execute(() => 'old', id('u1'));
     await pass(100);
     await cache.execute(operation, id('u1'));
-    cache.delete('u1');
+    void cache.delete('u1');
     calls[0]!.resolve('older than the delete');
     await flush();
     expect(cache.size).toBe(0);
@@ -637,7 +637,7 @@ describe('delete and clear', () => {
     const { cache } = cacheOf();
     const { calls, operation } = service();
     follow(cache.execute(operation, id('u1')));
-    cache.delete('u2');
+    void cache.delete('u2');
     calls[0]!.resolve('value');
     await flush();
     expect(await cache.execute(operation, id('u1'))).toBe('value');
@@ -728,7 +728,7 @@ it('a cache serves no result that is too old or began before a delete, and renew
         } else if (what === 'pass') {
           await pass(which);
         } else if (what === 'delete') {
-          cache.delete(name);
+          void cache.delete(name);
           deletedAt[name] = order;
         } else if (what === 'clear') {
           cache.clear();

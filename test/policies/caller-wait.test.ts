@@ -84,8 +84,9 @@ describe('a call that waits for its caller', () => {
   });
 
   it('gives its place as a probe back once, whenever it ends', async () => {
+    const halfOpen = { calls: 5, failureRatio: 0 };
     for (const waits of [true, false]) {
-      const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 10, successThreshold: 5 });
+      const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 10, halfOpen });
       breaker.trip();
       await vi.advanceTimersByTimeAsync(10);
       const wait = new CallerWait();

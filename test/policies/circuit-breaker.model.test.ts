@@ -15,8 +15,7 @@ interface Settings {
   window: number | { calls: number };
   minimumCalls: number;
   resetTimeout: number | 'growing';
-  halfOpenCalls: number;
-  successThreshold: number;
+  halfOpen: { calls: number; failureRatio: number } | undefined;
 }
 
 interface ModelCall {
@@ -41,7 +40,7 @@ class Model {
   wait = 0;
   probeAt = 0;
   probes = 0;
-  won = 0;
+  results: boolean[] = [];
 
   constructor(settings: Settings) {
     this.settings = settings;
@@ -52,7 +51,7 @@ class Model {
     this.epoch++;
     this.history = [];
     this.probes = 0;
-    this.won = 0;
+    this.results = [];
     if (state === 'closed') {
       this.openings = 0;
       this.wait = 0;
@@ -70,7 +69,7 @@ class Model {
     if (this.state === 'isolated') return { retryAfter: Infinity };
     if (this.state === 'open') return { retryAfter: this.probeAt - this.now };
     if (this.state === 'half-open') {
-      if (this.probes === this.settings.halfOpenCalls) return { retryAfter: 0 };
+      if (this.opensBy(this.failedProbes + this.probes)) return { retryAfter: 0 };
       this.probes++;
     }
     return { epoch: this.epoch, at: this.now };
@@ -82,16 +81,32 @@ class Model {
 
   finish(call: ModelCall, failed: boolean): void {
     if (call.epoch !== this.epoch) return;
-    const { slowCallRatio, slowCallDuration, successThreshold } = this.settings;
+    const { slowCallRatio, slowCallDuration } = this.settings;
     const slow = slowCallRatio !== undefined && this.now - call.at >= slowCallDuration;
     if (this.state === 'half-open') {
       this.probes--;
-      if (failed || slow) this.enter('open');
-      else if (++this.won === successThreshold) this.enter('closed');
+      this.results.push(failed || slow);
+      const toCome = this.halfOpen.calls - this.results.length;
+      if (this.opensBy(this.failedProbes)) this.enter('open');
+      else if (!this.opensBy(this.failedProbes + toCome)) this.enter('closed');
       return;
     }
     this.history.push({ at: this.now, failed, slow });
     if (this.tooBad()) this.enter('open');
+  }
+
+  get failedProbes(): number {
+    return this.results.filter((failed) => failed).length;
+  }
+
+  get halfOpen(): { calls: number; failureRatio: number } {
+    const { halfOpen, failureRatio, slowCallRatio } = this.settings;
+    if (halfOpen !== undefined) return halfOpen;
+    return { calls: failureRatio === undefined && slowCallRatio === undefined ? 1 : 2, failureRatio: 1 };
+  }
+
+  opensBy(failures: number): boolean {
+    return failures > 0 && failures >= this.halfOpen.calls * this.halfOpen.failureRatio;
   }
 
   tooBad(): boolean {
@@ -138,8 +153,13 @@ const settings: fc.Arbitrary<Settings> = fc.record({
   ),
   minimumCalls: fc.integer({ min: 1, max: 6 }),
   resetTimeout: fc.oneof(fc.constant('growing' as const), fc.integer({ min: 0, max: 60 })),
-  halfOpenCalls: fc.integer({ min: 1, max: 3 }),
-  successThreshold: fc.integer({ min: 1, max: 3 }),
+  halfOpen: fc.option(
+    fc.record({
+      calls: fc.integer({ min: 1, max: 5 }),
+      failureRatio: fc.constantFrom(0, 0.3, 0.5, 1),
+    }),
+    { nil: undefined },
+  ),
 });
 
 const call = fc.nat({ max: 7 });
@@ -238,7 +258,7 @@ it('a breaker does what its model does, with calls that begin, end and are cance
           expect(breaker.state).toBe(model.state);
           if (model.state === 'half-open') {
             expect(probesUnderWay()).toBe(model.probes);
-            expect(model.probes).toBeLessThanOrEqual(options.halfOpenCalls);
+            expect(model.probes + model.results.length).toBeLessThanOrEqual(model.halfOpen.calls);
           }
           seen.add(`${next.do} when ${model.state}`);
         }

@@ -288,6 +288,7 @@ describe('a breaker that goes by the share of slow calls', () => {
       slowCallDuration: 100,
       window: { calls: 1 },
       resetTimeout: 10,
+      halfOpen: { calls: 1 },
     });
     await take(breaker, 100);
     await pass(10);
@@ -386,32 +387,112 @@ describe('an open breaker', () => {
 describe('a half-open breaker', () => {
   it.each([1, 3])(
     'a half-open breaker admits exactly %i of a hundred callers that arrive together',
-    async (halfOpenCalls) => {
-      const breaker = await readyToProbe({ halfOpenCalls });
+    async (probes) => {
+      const breaker = await readyToProbe({ halfOpen: { calls: probes, failureRatio: 1 } });
       const calls = Array.from({ length: 100 }, () => begin(breaker));
       await flush();
       expect(breaker.state).toBe('half-open');
-      expect(calls.filter((call) => call.began)).toHaveLength(halfOpenCalls);
+      expect(calls.filter((call) => call.began)).toHaveLength(probes);
       const refused = calls.filter((call) => call.call.outcome !== undefined);
-      expect(refused).toHaveLength(100 - halfOpenCalls);
+      expect(refused).toHaveLength(100 - probes);
       for (const { call } of refused) {
         expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CIRCUIT_OPEN', retryAfter: 0 } });
       }
     },
   );
 
-  it('a half-open breaker opens again on one failed probe', async () => {
-    const breaker = await readyToProbe({ halfOpenCalls: 2, successThreshold: 2 });
-    const one = begin(breaker);
-    const two = begin(breaker);
-    await one.succeed();
-    expect(breaker.state).toBe('half-open');
-    await two.fail();
+  it('a half-open breaker opens again on one failed probe if it has no ratio', async () => {
+    const breaker = await readyToProbe();
+    await fail(breaker);
     expect(breaker.state).toBe('open');
   });
 
-  it('a half-open breaker closes only after successThreshold probes have succeeded', async () => {
-    const breaker = await readyToProbe({ successThreshold: 3 });
+  it.each([
+    ['by failures', { failureRatio: 0.5 }],
+    ['by slow calls', { slowCallRatio: 0.5, slowCallDuration: 10 }],
+  ])(
+    'a half-open breaker with a ratio (%s) closes by one success and opens again by two failures',
+    async (_, options) => {
+      for (const succeeds of [true, false]) {
+        const breaker = await readyToProbe({ minimumCalls: 1, ...options });
+        breaker.trip();
+        await pass(1_000);
+        await fail(breaker);
+        expect(breaker.state).toBe('half-open');
+        await (succeeds ? succeed(breaker) : fail(breaker));
+        expect(breaker.state).toBe(succeeds ? 'closed' : 'open');
+      }
+    },
+  );
+
+  it('a half-open breaker decides as soon as the probes to come cannot change it', async () => {
+    const halfOpen = { calls: 10, failureRatio: 0.5 };
+    const closing = await readyToProbe({ halfOpen });
+    await fail(closing, 4);
+    await succeed(closing, 5);
+    expect(closing.state).toBe('half-open');
+    await succeed(closing);
+    expect(closing.state).toBe('closed');
+    const opening = await readyToProbe({ halfOpen });
+    await succeed(opening, 5);
+    await fail(opening, 4);
+    expect(opening.state).toBe('half-open');
+    await fail(opening);
+    expect(opening.state).toBe('open');
+  });
+
+  it('a half-open breaker judges by its own failureRatio unless halfOpen has one', async () => {
+    const failuresToOpen = async (options: CircuitBreakerOptions) => {
+      const breaker = await readyToProbe(options);
+      for (let failures = 1; ; failures++) {
+        await fail(breaker);
+        if (breaker.state === 'open') return failures;
+      }
+    };
+    const halfOpen = { calls: 10 };
+    expect(await failuresToOpen({ halfOpen })).toBe(5);
+    expect(await failuresToOpen({ halfOpen, failureRatio: 0.3 })).toBe(3);
+    expect(await failuresToOpen({ halfOpen, failureRatio: 0.8, slowCallRatio: 0.2 })).toBe(2);
+    expect(await failuresToOpen({ halfOpen: { calls: 10, failureRatio: 0.7 }, failureRatio: 0.3 })).toBe(7);
+  });
+
+  it('a half-open breaker sends a dead service no more probes than open it again, however many callers come', async () => {
+    const breaker = await readyToProbe({ halfOpen: { calls: 9, failureRatio: 0.3 } });
+    const probes: ReturnType<typeof begin>[] = [];
+    for (let round = 0; round < 3; round++) {
+      const calls = Array.from({ length: 20 }, () => begin(breaker));
+      probes.push(...calls.filter((call) => call.began));
+      await probes[round]!.fail();
+    }
+    expect(probes).toHaveLength(3);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('a half-open breaker with a ratio of half seldom opens again while a steady fifth of the calls fails', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, resetTimeout: 1_000 });
+    let reopened = 0;
+    breaker.on('open', ({ openings }) => {
+      if (openings > 1) reopened++;
+    });
+    // A linear congruential generator: one call of five fails by chance, the same ones in each run.
+    let seed = 1;
+    const failsByChance = () => {
+      seed = (seed * 16_807) % 2_147_483_647;
+      return seed % 5 === 0;
+    };
+    for (let recovery = 0; recovery < 100; recovery++) {
+      breaker.trip();
+      while (breaker.state !== 'closed') {
+        await pass(1_000);
+        await (failsByChance() ? fail(breaker) : succeed(breaker));
+      }
+    }
+    // One probe in five fails, and one pair in 25.
+    expect(reopened).toBeLessThan(8);
+  });
+
+  it('a half-open breaker closes only after as many successes as leave too few probes to fail', async () => {
+    const breaker = await readyToProbe({ halfOpen: { calls: 3, failureRatio: 0 } });
     await succeed(breaker, 2);
     expect(breaker.state).toBe('half-open');
     await succeed(breaker);
@@ -419,7 +500,7 @@ describe('a half-open breaker', () => {
   });
 
   it('a half-open breaker counts successes anew in each half-open phase', async () => {
-    const breaker = await readyToProbe({ successThreshold: 2 });
+    const breaker = await readyToProbe({ halfOpen: { calls: 2, failureRatio: 0 } });
     await succeed(breaker);
     await fail(breaker);
     await pass(1_000);
@@ -430,7 +511,7 @@ describe('a half-open breaker', () => {
   });
 
   it('a half-open breaker gives the place of a finished probe to the next caller', async () => {
-    const breaker = await readyToProbe({ successThreshold: 3 });
+    const breaker = await readyToProbe({ halfOpen: { calls: 3, failureRatio: 0 } });
     const first = begin(breaker);
     await first.succeed();
     const second = begin(breaker);
@@ -463,9 +544,9 @@ describe('a half-open breaker', () => {
   it.each(['succeed', 'fail'] as const)(
     'a half-open breaker ignores a probe of an earlier half-open phase that happens to %s',
     async (end) => {
-      const breaker = await readyToProbe({ halfOpenCalls: 2 });
+      const breaker = await readyToProbe({ halfOpen: { calls: 2, failureRatio: 1 } });
       const old = begin(breaker);
-      await fail(breaker);
+      breaker.trip();
       expect(breaker.state).toBe('open');
       await pass(1_000);
       const probe = begin(breaker);
@@ -539,7 +620,7 @@ describe('a call that its caller cancels', () => {
   });
 
   it('a cancelled call through a breaker frees its probe place once only, however its operation ends afterwards', async () => {
-    const breaker = await readyToProbe({ successThreshold: 5 });
+    const breaker = await readyToProbe({ halfOpen: { calls: 5, failureRatio: 0 } });
     const controller = new AbortController();
     const cancelled = begin(breaker, { signal: controller.signal });
     controller.abort();
@@ -551,7 +632,7 @@ describe('a call that its caller cancels', () => {
   });
 
   it('a cancelled call through a breaker leaves no listener on its signal', async () => {
-    const breaker = await readyToProbe({ successThreshold: 9 });
+    const breaker = await readyToProbe({ halfOpen: { calls: 9, failureRatio: 0 } });
     const { signal } = new AbortController();
     const probe = begin(breaker, { signal });
     expect(listenersOn(signal)).toBe(1);
@@ -1064,7 +1145,8 @@ it('a predicate that throws for a probe cut short by a Timeout around it is a wa
 
 describe('what a breaker tells of itself', () => {
   it('the stats of a breaker count its window while it is closed, and stay as they were when it opened', async () => {
-    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 4 }, minimumCalls: 4 });
+    const options = { failureRatio: 0.5, window: { calls: 4 }, minimumCalls: 4, halfOpen: { calls: 1 } };
+    const breaker = new CircuitBreaker(options);
     await succeed(breaker, 2);
     await fail(breaker);
     expect(breaker.stats).toEqual({ state: 'closed', calls: 3, failures: 1, slowCalls: 0, openings: 0 });
@@ -1167,8 +1249,10 @@ describe('the options of a breaker', () => {
     ['resetTimeout', { resetTimeout: -1 }, 'RangeError'],
     ['resetTimeout', { resetTimeout: 2 ** 31 }, 'RangeError'],
     ['resetTimeout', { resetTimeout: '30s' }, 'TypeError'],
-    ['halfOpenCalls', { halfOpenCalls: 0 }, 'RangeError'],
-    ['successThreshold', { successThreshold: 0 }, 'RangeError'],
+    ['halfOpen', { halfOpen: 3 }, 'TypeError'],
+    ["halfOpen' needs the option 'calls", { halfOpen: { failureRatio: 0.5 } }, 'TypeError'],
+    ["halfOpen' option 'calls", { halfOpen: { calls: 0 } }, 'RangeError'],
+    ["halfOpen' option 'failureRatio", { halfOpen: { calls: 3, failureRatio: 2 } }, 'RangeError'],
     ['isFailure', { isFailure: true }, 'TypeError'],
     ['isIgnored', { isIgnored: [] }, 'TypeError'],
     ['name', { name: '' }, 'TypeError'],

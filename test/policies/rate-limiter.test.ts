@@ -542,6 +542,7 @@ describe('keys', () => {
 
 it('a rate limiter lets no more calls begin in any window than burst and rate, and serves in order', async () => {
   const keys = ['a', 'b', undefined];
+  const cost = fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 5 }));
   const command = fc.oneof(
     {
       weight: 5,
@@ -549,9 +550,10 @@ it('a rate limiter lets no more calls begin in any window than burst and rate, a
         do: fc.constant('call' as const),
         key: fc.nat(2),
         left: fc.option(fc.integer({ min: 1, max: 2_000 }), { nil: Infinity, freq: 2 }),
+        cost,
       }),
     },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant('ask' as const), key: fc.nat(2) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('ask' as const), key: fc.nat(2), cost }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), call: fc.nat(20) }) },
     {
       weight: 3,
@@ -579,11 +581,15 @@ it('a rate limiter lets no more calls begin in any window than burst and rate, a
         const clock = performance.now.bind(performance);
         let stalled = 0;
         const spy = vi.spyOn(performance, 'now').mockImplementation(() => clock() + stalled);
-        const limiter = new RateLimiter({ limit, interval, burst, maxQueue, queueTimeout, key: tenant });
-        const begun = keys.map(() => [] as number[]);
+        const most = burst ?? Math.max(1, Math.floor(limit));
+        const limiter = new RateLimiter({
+          ...{ limit, interval, burst, maxQueue, queueTimeout, key: tenant },
+          cost: ({ attributes }) => attributes.cost as number,
+        });
+        const begun = keys.map(() => [] as { at: number; cost: number }[]);
         const waited = keys.map(() => [] as number[]);
         const calls: { controller: AbortController; deadline: number; began: boolean; over: boolean }[] = [];
-        const start = (key: number, left: number) => {
+        const start = (key: number, left: number, cost: number) => {
           const number = calls.length;
           const at = performance.now();
           const call = {
@@ -597,13 +603,17 @@ it('a rate limiter lets no more calls begin in any window than burst and rate, a
           const promise = limiter.execute(
             () => {
               call.began = true;
-              begun[key]!.push(performance.now());
+              begun[key]!.push({ at: performance.now(), cost });
               if (atOnce) return;
               waited[key]!.push(number);
               expect(performance.now()).toBeLessThan(call.deadline);
               expect(call.controller.signal.aborted).toBe(false);
             },
-            { ...of(keys[key]), signal: call.controller.signal, deadline: call.deadline },
+            {
+              attributes: { tenant: keys[key], cost },
+              signal: call.controller.signal,
+              deadline: call.deadline,
+            },
           );
           atOnce = false;
           promise.then(
@@ -618,9 +628,11 @@ it('a rate limiter lets no more calls begin in any window than burst and rate, a
           );
         };
         for (const next of commands) {
-          if (next.do === 'call') start(next.key, next.left);
+          const cost = 'cost' in next ? Math.min(next.cost, most) : 1;
+          if (next.do === 'call') start(next.key, next.left, cost);
           else if (next.do === 'ask') {
-            if (limiter.tryAcquire(keys[next.key])) begun[next.key]!.push(performance.now());
+            if (limiter.tryAcquire(keys[next.key], cost))
+              begun[next.key]!.push({ at: performance.now(), cost });
           } else if (next.do === 'cancel') calls[next.call % calls.length]?.controller.abort();
           else if (next.do === 'stall') stalled += next.time || 0;
           else vi.advanceTimersByTime(next.time);
@@ -632,12 +644,13 @@ it('a rate limiter lets no more calls begin in any window than burst and rate, a
         vi.advanceTimersByTime(1_000_000);
         await flush();
         expect([limiter.queued, vi.getTimerCount()]).toEqual([0, 0]);
-        const most = burst ?? Math.max(1, Math.floor(limit));
         for (const times of begun) {
           for (let from = 0; from < times.length; from++) {
+            let permits = 0;
             for (let to = from; to < times.length; to++) {
-              const allowed = most + ((times[to]! - times[from]!) * limit) / interval;
-              expect(to - from + 1).toBeLessThanOrEqual(allowed + 1e-6);
+              permits += times[to]!.cost;
+              const allowed = most + ((times[to]!.at - times[from]!.at) * limit) / interval;
+              expect(permits).toBeLessThanOrEqual(allowed + 1e-6);
             }
           }
         }
@@ -659,9 +672,63 @@ it('a rate limiter under steady demand begins as many calls as the rate allows',
   expect(calls.filter(({ began }) => began)).toHaveLength(50 + 100);
 });
 
+describe('calls that cost more than one permit', () => {
+  const cost: RateLimiterOptions['cost'] = ({ attributes }) => attributes.cost as number;
+  const costing = (cost: number): CallOptions => ({ attributes: { cost } });
+
+  it('a call takes its cost of the burst and of the rate, and is told when as much is there again', async () => {
+    const limiter = new RateLimiter({ limit: 10, cost });
+    expect(await limiter.execute(() => 'fine', costing(7))).toBe('fine');
+    expect([1, 3, 4, 10].map((cost) => limiter.retryAfter(undefined, cost))).toEqual([0, 0, 100, 700]);
+    expect(await rejectionOf(limiter.execute(() => 'never', costing(5)))).toMatchObject({
+      retryAfter: 200,
+      message: expect.stringContaining('one of cost 5 could begin in 200 ms'),
+    });
+    expect(limiter.tryAcquire(undefined, 3)).toBe(true);
+    await pass(1_000);
+    expect(limiter.tryAcquire(undefined, 10)).toBe(true);
+  });
+
+  it('a cheap call does not overtake a dear one that waits, and moves up when that one is cancelled', async () => {
+    const limiter = new RateLimiter({ limit: 10, maxQueue: 5, cost });
+    limiter.tryAcquire(undefined, 8);
+    const controller = new AbortController();
+    const dear = begin(limiter, { ...costing(6), signal: controller.signal });
+    const cheap = begin(limiter, costing(2));
+    expect(limiter.retryAfter()).toBe(700);
+    await pass(399);
+    expect([dear.began, cheap.began]).toEqual([false, false]);
+    controller.abort();
+    await pass(1);
+    expect([dear.began, cheap.began]).toEqual([false, true]);
+    await pass(1_000);
+    expect(limiter.queued).toBe(0);
+  });
+
+  it('a dear call begins when its whole cost is there, and the one behind it after that', async () => {
+    const limiter = new RateLimiter({ limit: 10, maxQueue: 5, cost });
+    limiter.tryAcquire(undefined, 10);
+    const calls = [begin(limiter, costing(6)), begin(limiter, costing(2))];
+    await pass(2_000);
+    expect(calls.map(({ beganAt }) => beganAt)).toEqual([600, 800]);
+  });
+
+  it.each([0, 11, 1.5, Number.NaN, '3', undefined])(
+    'a call whose cost is %o is rejected with an error that names the option, and takes nothing',
+    async (wrong) => {
+      const limiter = new RateLimiter({ limit: 10, cost: () => wrong as number });
+      await expect(limiter.execute(() => 1)).rejects.toThrow(
+        "what RateLimiter option 'cost' gives must be a whole number from 1 to 10",
+      );
+      expect(limiter.tryAcquire(undefined, 10)).toBe(true);
+    },
+  );
+});
+
 describe('tryAcquire() and retryAfter()', () => {
   it.each<[string, unknown[]]>([
-    ['a key alone', ['tenant', 5]],
+    ['whole number from 1 to 1', ['tenant', 5]],
+    ['whole number from 1 to 1', [undefined, '1']],
     ['must be a string', [5]],
     ['must be a string', [{}]],
     ['must be a string', [null]],
@@ -671,7 +738,7 @@ describe('tryAcquire() and retryAfter()', () => {
       new RegExp(`tryAcquire\\(\\).*${message}`),
     );
     expect(limiter.tryAcquire()).toBe(true);
-    if (typeof given[0] !== 'string') expect(() => limiter.retryAfter(given[0] as never)).toThrow(TypeError);
+    expect(() => limiter.retryAfter(...(given as []))).toThrow(message);
   });
 });
 

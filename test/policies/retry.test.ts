@@ -9,7 +9,7 @@ import {
   TimeoutError,
 } from '../../src/errors.ts';
 import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
-import { type CallOptions, Context } from '../../src/policies/context.ts';
+import { type CallContext, type CallOptions, Context } from '../../src/policies/context.ts';
 import type { Outcome } from '../../src/policies/outcome.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
@@ -673,4 +673,121 @@ describe('the options of a retry', () => {
   ])('a retry names the wrong option %s (%o)', (option, options) => {
     expect(() => new Retry(options)).toThrow(option);
   });
+});
+
+describe('beforeRetry', () => {
+  const atOnce = { backoff: constantBackoff(0) };
+
+  it('beforeRetry is awaited before the wait for each retry, with the outcome and the context of its attempt', async () => {
+    const order: string[] = [];
+    const prepared = [defer(), defer()];
+    const beforeRetry = vi.fn((_outcome: Outcome<unknown>, { attempt }: CallContext) => {
+      order.push(`before ${attempt + 1}`);
+      return prepared[attempt - 1]!.promise;
+    });
+    const retry = new Retry({ backoff: constantBackoff(100), beforeRetry });
+    retry.on('retry', ({ attempt }) => void order.push(`retry ${attempt}`));
+    const call = follow(retry.execute(({ attempt }) => (attempt < 3 ? fling(down) : 'fine')));
+    await pass(500);
+    expect(order).toEqual(['before 2']);
+    prepared[0]!.resolve('anything');
+    await flush();
+    expect(order).toEqual(['before 2', 'retry 2']);
+    await pass(99);
+    expect(beforeRetry).toHaveBeenCalledTimes(1);
+    await pass(1);
+    prepared[1]!.resolve(true);
+    await pass(100);
+    expect(call.outcome).toEqual({ ok: true, value: 'fine' });
+    expect(beforeRetry.mock.calls[1]).toEqual([
+      { ok: false, error: down },
+      expect.objectContaining({ attempt: 2 }),
+    ]);
+  });
+
+  it('beforeRetry is not called where no retry follows', async () => {
+    const beforeRetry = vi.fn();
+    const withNone = [
+      { maxAttempts: 1 },
+      { shouldRetry: () => false },
+      { budget: new RetryBudget({ initial: 0 }) },
+    ];
+    for (const options of withNone)
+      await rejectionOf(new Retry({ ...options, beforeRetry }).execute(() => fling(down)));
+    await new Retry({ beforeRetry }).execute(() => 'fine');
+    expect(beforeRetry).not.toHaveBeenCalled();
+  });
+
+  it('beforeRetry ends the retrying with the outcome as it is by false, and tells so', async () => {
+    const onDiscard = vi.fn();
+    for (const decline of [() => false, async () => false]) {
+      const retry = new Retry({ ...atOnce, shouldRetry: () => true, beforeRetry: decline, onDiscard });
+      const reasons: string[] = [];
+      retry.on('give-up', ({ reason }) => void reasons.push(reason));
+      const value = {};
+      expect(await retry.execute(() => value)).toBe(value);
+      expect(reasons).toEqual(['declined']);
+    }
+    expect(onDiscard).not.toHaveBeenCalled();
+  });
+
+  it('beforeRetry ends the call with what it throws, and the value that was to be retried is discarded', async () => {
+    const broken = new Error('no token');
+    const onDiscard = vi.fn();
+    for (const beforeRetry of [() => fling(broken), () => Promise.reject(broken)]) {
+      const retry = new Retry({ ...atOnce, shouldRetry: () => true, beforeRetry, onDiscard });
+      expect(await rejectionOf(retry.execute(() => 'one'))).toBe(broken);
+    }
+    expect(onDiscard.mock.calls.map(([value]) => value)).toEqual(['one', 'one']);
+  });
+
+  it('beforeRetry is left behind by a caller that cancels and by a timeout, however it ends then', async () => {
+    const controller = new AbortController();
+    const prepared = defer();
+    const operation = vi.fn(() => fling(down));
+    const retry = new Retry({ ...atOnce, beforeRetry: () => prepared.promise });
+    const reason = new Error('enough');
+    const cancelled = follow(retry.execute(operation, { signal: controller.signal }));
+    const timed = follow(compose(new Timeout(50), retry).execute(operation));
+    await flush();
+    controller.abort(reason);
+    await pass(50);
+    expect(cancelled.outcome).toEqual({ ok: false, error: reason });
+    expect(timed.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+    prepared.reject(new Error('late'));
+    await flush();
+    expect(operation).toHaveBeenCalledTimes(2);
+    expect(listenersOn(controller.signal)).toBe(0);
+  });
+
+  it.each([
+    ['the deadline of the call', { deadline: 100 }, {}, 'deadline'],
+    [
+      'the deadline less the wait',
+      { deadline: 100 },
+      { backoff: constantBackoff(60), takes: 50 },
+      'deadline',
+    ],
+    ['maxElapsed', {}, { maxElapsed: 40, takes: 50 }, 'elapsed'],
+  ])(
+    'beforeRetry that goes on past %s ends the call with its own error',
+    async (_, callOptions, options, why) => {
+      const { deadline } = callOptions as { deadline?: number };
+      const { takes = 1_000, ...rest } = options as { takes?: number };
+      const beforeRetry = () => new Promise((resolve) => setTimeout(resolve, takes));
+      const retry = new Retry({ ...atOnce, ...rest, beforeRetry });
+      const reasons: string[] = [];
+      retry.on('give-up', ({ reason }) => void reasons.push(reason));
+      const call = follow(
+        retry.execute(
+          () => fling(down),
+          deadline === undefined ? {} : { deadline: performance.now() + deadline },
+        ),
+      );
+      await pass(101);
+      expect(call.outcome).toEqual({ ok: false, error: down });
+      expect(reasons).toEqual([why]);
+      await pass(1_000);
+    },
+  );
 });

@@ -231,6 +231,16 @@ export const DECISIONS: readonly Decision[] = [
       );
     },
   },
+  {
+    option: "RateLimiter option 'cost'",
+    run: (cost) => {
+      const limiter = new RateLimiter({ limit: 1, maxQueue: 5, cost });
+      return andNothingHeld(
+        limiter.execute(() => 1),
+        () => limiter.queued,
+      );
+    },
+  },
   { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
     option: "Cache option 'key'",
@@ -415,6 +425,15 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
     },
   },
   {
+    option: "Retry option 'beforeRetry'",
+    run: async (beforeRetry) => {
+      let attempts = 0;
+      const shouldRetry = () => attempts < 2;
+      await new Retry({ shouldRetry, beforeRetry, backoff: () => 0 }).execute(() => ++attempts);
+      return attempts > 1;
+    },
+  },
+  {
     option: "Fallback option 'shouldFallback'",
     run: async (shouldFallback) =>
       (await new Fallback('instead', { shouldFallback }).execute(() => 'own')) === 'instead',
@@ -470,6 +489,10 @@ export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "PostgresProjection option 'apply'": 'does its work, and is waited for',
   "PostgresProjection option 'backoff'": 'is warned of, and the event waits for a second',
   "PostgresProjection option 'reset'": 'does its work, and is waited for',
+  "Hedge option 'onDiscard'": 'is told of a value that nobody gets',
+  "Retry option 'onDiscard'": 'is told of a value that nobody gets',
+  "resilient() option 'onDiscard'": 'is told of a value that nobody gets',
+  "Timeout option 'onDiscard'": 'is told of a value that nobody gets',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
   "the saga 'a', step 'b' option 'run'": 'does its work, and is waited for',
   "the saga 'a', step 'b', compensate option 'run'": 'does its work, and is waited for',

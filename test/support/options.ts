@@ -52,6 +52,7 @@ export interface OptionTypes {
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
   GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
   GroupSelection: { group: string; eventId?: string };
+  HalfOpenOptions: holdfast.HalfOpenOptions;
   HealthCheckerOptions: holdfast.HealthCheckerOptions;
   HealthOptions: holdfast.HealthOptions;
   HedgeOptions: holdfast.HedgeOptions;
@@ -133,6 +134,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   StepCall: 'given to a ServiceClient, which checks it',
   EventCodecOptions: 'a part of those of each bus and store',
   UpcastOptions: 'functions by type and version, which test/events/event-codec.test.ts tries',
+  RetryChanges: 'what beforeRetry gives, which test/client/before-retry.test.ts tries',
   ConnectionOptions: "undici's, which checks them",
   MeshOptions: 'a part of those of each adapter',
   PolicyOptions: 'a part of those of each policy',
@@ -142,6 +144,9 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
 export const WITHOUT_OPTIONS: readonly string[] = [
   'areRetriesSpent',
   'isHoldfastError',
+  'isHttpFailure',
+  'isNetworkError',
+  'isRetryableHttpFailure',
   'classify',
   'compose',
   'constantBackoff',
@@ -204,8 +209,8 @@ function takes<K extends keyof OptionTypes>(
 /** Holds nothing by name: its entries would count as left out. */
 export const A_MAP: ReadonlyMap<string, string> = new Map([['a', 'b']]);
 
-/** Options that may be a Map: what they hold is read as pairs, or asked for by `has`. */
-export const TAKES_MAPS: readonly string[] = ['body', 'exclude', 'headers', 'query'];
+/** Options that may be a Map: what they hold is read as pairs, or asked for by `has` or `get`. */
+export const TAKES_MAPS: readonly string[] = ['body', 'exclude', 'headers', 'query', 'store'];
 
 class Hiding {
   readonly #maxAttempts = 1;
@@ -256,6 +261,7 @@ const RETRY = {
   budget: [5, 'x', {}, true, () => {}],
   maxElapsed: NO_DURATION,
   maxRetryAfter: NO_DURATION,
+  beforeRetry: NO_FUNCTION,
 };
 
 const HEDGE = {
@@ -269,6 +275,7 @@ const HEDGE = {
   budget: [5, 'x', {}, true, () => {}],
   shouldHedge: NO_FUNCTION,
   isFailure: NO_FUNCTION,
+  onDiscard: NO_FUNCTION,
 };
 
 const BREAKER = {
@@ -281,8 +288,7 @@ const BREAKER = {
   window: [0, -1, Infinity, '5', true, {}, { calls: 0 }, { calls: 1.5 }],
   minimumCalls: [0, ...NO_COUNT],
   resetTimeout: [-1, Infinity, '5', true, {}],
-  halfOpenCalls: [0, ...NO_COUNT],
-  successThreshold: [0, ...NO_COUNT],
+  halfOpen: [...NO_OBJECT, {}, { calls: 0 }, { failureRatio: 0.5 }],
   isFailure: NO_FUNCTION,
   isIgnored: NO_FUNCTION,
   initialState: ['ajar', 5, {}, [], true],
@@ -308,6 +314,10 @@ const POLICIES = {
   connection: [
     ...NO_OBJECT,
     { keepAliveTimeuot: 5 },
+    { host: '' },
+    { host: 'http://shop.example' },
+    { host: 'a b' },
+    { host: 5 },
     { connect: A_MAP },
     { connect: { rejectUnauthorised: true } },
   ],
@@ -973,7 +983,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry.ts',
     name: 'Retry',
     make: (options) => new holdfast.Retry(options),
-    wrong: RETRY,
+    wrong: { ...RETRY, onDiscard: NO_FUNCTION },
   }),
   takes('ObserveOptions', {
     of: 'observe',
@@ -1024,7 +1034,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/timeout.ts',
     name: 'Timeout',
     make: (options) => new holdfast.Timeout(1_000, options),
-    wrong: { name: NO_TEXT, clock: NO_CLOCK, strict: NO_BOOLEAN },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, strict: NO_BOOLEAN, onDiscard: NO_FUNCTION },
   }),
   takes('FallbackOptions', {
     of: 'Fallback',
@@ -1048,6 +1058,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       maxQueue: NO_COUNT,
       queueTimeout: NO_DURATION,
       key: NO_FUNCTION,
+      cost: NO_FUNCTION,
       maxKeys: [0, ...NO_COUNT],
     },
   }),
@@ -1133,6 +1144,14 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.CircuitBreaker(options),
     wrong: BREAKER,
   }),
+  takes('HalfOpenOptions', {
+    of: 'CircuitBreaker',
+    file: 'policies/circuit-breaker-options.ts',
+    name: "CircuitBreaker option 'halfOpen'",
+    make: (options) => new holdfast.CircuitBreaker({ halfOpen: options as never }),
+    required: { calls: 1 },
+    wrong: { calls: [0, ...NO_COUNT], failureRatio: NO_RATIO },
+  }),
   takes('ResilientOptions', {
     of: 'resilient',
     file: 'policies/resilient.ts',
@@ -1145,6 +1164,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
       clock: NO_CLOCK,
+      onDiscard: NO_FUNCTION,
     },
   }),
   takes('CacheOptions', {
@@ -1164,6 +1184,8 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       shouldServeStale: NO_FUNCTION,
       negativeTtl: NO_NUMBER,
       freshness: NO_FUNCTION,
+      store: [5, 'x', {}, true, () => {}],
+      storeTimeout: [0, ...NO_DURATION],
       maxEntries: [0, ...NO_COUNT],
       maxSize: [0, ...NO_COUNT],
       sizeOf: NO_FUNCTION,
