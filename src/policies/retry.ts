@@ -65,7 +65,7 @@ export interface RetryOptions extends TimedPolicyOptions {
 }
 
 /** Prepares a retry; anything but `false` lets it begin. */
-export type BeforeRetry = (outcome: Outcome<unknown>, context: CallContext) => unknown;
+export type BeforeRetry = OutcomeFunction<unknown>;
 
 /**
  * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further in, or at the callee, has retried
