@@ -14,6 +14,7 @@ import {
   StaticServiceDiscovery,
   weightedRoundRobin,
 } from '../src/index.ts';
+import { systemClock } from '../src/internal/clock.ts';
 import { median, table } from './support/measure.ts';
 
 const STRATEGIES: Record<string, BalancingStrategy> = {
@@ -64,6 +65,7 @@ export async function picks(): Promise<void> {
 async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Cluster> {
   const origins = Array.from({ length: size }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`);
   const rules: BalancerConfig = {
+    clock: systemClock,
     strategy,
     outlierDetection: readOutlierDetectionOptions(undefined),
     slowStart: undefined,

@@ -1,7 +1,9 @@
 /**
- * Writes the table of all events in docs/operations.md, from their types and from the lines of `observe`.
+ * Writes the table of all events in docs/operations.md, from their types and from the lines of `observe`, or checks that
+ * it is as it would be written, and that each event has its line.
  *
  *     node scripts/event-table.ts && npm run format
+ *     node scripts/event-table.ts --check
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import ts from 'typescript';
@@ -20,7 +22,7 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 /** An event as its type describes it. */
-export interface TypedEvent {
+interface TypedEvent {
   readonly kind: string;
   readonly name: string;
   /** The fields of its payload; a name with `?` may be left out. */
@@ -28,7 +30,7 @@ export interface TypedEvent {
 }
 
 /** Reads all events from their types. */
-export function readEvents(): TypedEvent[] {
+function readEvents(): TypedEvent[] {
   const options = { allowImportingTsExtensions: true, noEmit: true, strict: true, types: ['node'] };
   const program = ts.createProgram(Object.keys(KINDS), {
     ...options,
@@ -61,7 +63,7 @@ function fieldsOf(checker: ts.TypeChecker, arguments_: ts.Type): string[] {
 }
 
 /** Writes the events as a table. */
-export function toTable(events: readonly TypedEvent[]): string {
+function toTable(events: readonly TypedEvent[]): string {
   const rows = events.map(({ kind, name, fields }) => {
     const payload = fields.length === 0 ? '`{}`' : `\`{ ${fields.join(', ')} }\``;
     return `| \`${kind}\` | \`${name}\` | ${payload} | ${describeLine(kind, name)} |`;
@@ -77,11 +79,35 @@ function describeLine(kind: string, name: string): string {
 }
 
 /** Puts the table into the docs, between its marks. */
-export function insertTable(docs: string, text: string): string {
+function insertTable(docs: string, text: string): string {
   const [before, rest] = docs.split(BEGIN) as [string, string];
   return `${before}${BEGIN}\n\n${text}\n\n${rest.slice(rest.indexOf(END))}`;
 }
 
-if (import.meta.main) {
-  writeFileSync(DOCS, insertTable(readFileSync(DOCS, 'utf8'), toTable(readEvents())));
+/** Padding of columns says nothing. */
+const withoutColumns = (text: string) => text.replace(/ +\|/g, ' |').replace(/-{3,}/g, '---');
+
+/** Gives the events that have no line, and the lines that have no event. */
+function findStrays(events: readonly TypedEvent[]): string[] {
+  const typed = events.map(({ kind, name }) => `${kind} ${name}`);
+  const lines = Object.entries(LINES).flatMap(([kind, of]) =>
+    Object.keys(of!).map((name) => `${kind} ${name}`),
+  );
+  return [...typed, ...lines].filter((event) => !typed.includes(event) || !lines.includes(event));
+}
+
+const events = readEvents();
+const docs = readFileSync(DOCS, 'utf8');
+const written = insertTable(docs, toTable(events));
+if (!process.argv.includes('--check')) {
+  writeFileSync(DOCS, written);
+} else {
+  const problems = findStrays(events).map(
+    (stray) => `${stray} has a type or a line of observe, and not both`,
+  );
+  if (withoutColumns(docs) !== withoutColumns(written))
+    problems.push(`the table of ${DOCS} is out of date: run node scripts/event-table.ts && npm run format`);
+  for (const problem of problems) console.error(problem);
+  if (problems.length > 0) process.exitCode = 1;
+  else console.log(`events: ${events.length} of the types, each with its line and in ${DOCS}`);
 }

@@ -39,10 +39,10 @@ export type ErrorCode =
   | 'ERR_CLOSED';
 
 /**
- * Set on every HoldfastError through the global symbol registry, so that `instanceof HoldfastError`
- * also holds for an error made by another copy of the package.
+ * The mark that the errors of each class have, from the global symbol registry: `instanceof` also holds for an
+ * error made by another copy of the package, such as its CommonJS build.
  */
-const BRAND = Symbol.for('holdfast.error');
+const BRANDS = new Map<unknown, symbol>();
 
 /**
  * A description of a call that is fit for logs: without its headers, its query and its body.
@@ -80,13 +80,16 @@ export class HoldfastError extends Error {
   }
 
   static override [Symbol.hasInstance](value: unknown): boolean {
-    if (this !== HoldfastError) return Function.prototype[Symbol.hasInstance].call(this, value);
-    return typeof value === 'object' && value !== null && BRAND in value;
+    if (typeof value !== 'object' || value === null) return false;
+    const brand = BRANDS.get(this);
+    return brand === undefined ? Function.prototype[Symbol.hasInstance].call(this, value) : brand in value;
   }
 }
-Object.defineProperty(HoldfastError.prototype, BRAND, { value: true });
 
 function named<T extends { prototype: Error }>(errorClass: T, name: string): void {
+  const brand = Symbol.for(`holdfast.${name}`);
+  BRANDS.set(errorClass, brand);
+  Object.defineProperty(errorClass.prototype, brand, { value: true });
   Object.defineProperty(errorClass.prototype, 'name', { value: name, configurable: true, writable: true });
 }
 named(HoldfastError, 'HoldfastError');
@@ -266,7 +269,7 @@ export class RedisError extends HoldfastError {
   /** Whether Redis denies this client access: a wrong password, or a right that it lacks. */
   readonly denied: boolean;
 
-  constructor(message: string, options: ErrorOptions & { denied?: boolean } = {}) {
+  constructor(message: string, options: ErrorOptions & { denied?: boolean | undefined } = {}) {
     const { denied = false, ...rest } = options;
     super('ERR_REDIS', message, rest);
     this.denied = denied;
@@ -319,7 +322,10 @@ export class GatewayConfigError extends HoldfastError {
   /** The file; undefined for a configuration that is none. */
   readonly file: string | undefined;
 
-  constructor(problems: readonly GatewayConfigProblem[], details: ErrorOptions & { file?: string } = {}) {
+  constructor(
+    problems: readonly GatewayConfigProblem[],
+    details: ErrorOptions & { file?: string | undefined } = {},
+  ) {
     const { file, ...options } = details;
     super('ERR_GATEWAY_CONFIG', describeProblems(problems, file), options);
     this.problems = problems;
@@ -395,7 +401,7 @@ export class ServiceConnectionError extends ServiceError {
    */
   readonly sent: boolean;
 
-  constructor(message: string, details: ServiceErrorDetails & { sent?: boolean }) {
+  constructor(message: string, details: ServiceErrorDetails & { sent?: boolean | undefined }) {
     super('ERR_SERVICE_CONNECTION', message, details);
     this.sent = details.sent ?? true;
   }
@@ -553,8 +559,8 @@ named(GroupInUseError, 'GroupInUseError');
 
 /** The details of a DatabaseError. */
 export interface DatabaseErrorDetails extends ErrorOptions {
-  retryable?: boolean;
-  sqlState?: string;
+  retryable?: boolean | undefined;
+  sqlState?: string | undefined;
 }
 
 /**

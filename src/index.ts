@@ -63,9 +63,9 @@ export {
   ServiceClient,
   type ServiceClientEvents,
   type ServiceClientOptions,
-  type ServicePolicyHandles,
 } from './client/service-client.ts';
 export type { ServiceOptions } from './client/service-options.ts';
+export type { ServicePolicyHandles } from './client/service-policies.ts';
 export {
   CompositeServiceDiscovery,
   type CompositeServiceDiscoveryEvents,
@@ -128,13 +128,15 @@ export type {
   ReplayOptions,
   Subscription,
 } from './events/event-bus.ts';
+export type { EventCodecOptions } from './events/event-codec.ts';
 export { currentEvent } from './events/event-context.ts';
 export { InMemoryEventBus } from './events/in-memory-event-bus.ts';
 export { InMemoryInbox, type InMemoryInboxOptions } from './events/in-memory-inbox.ts';
 export type { Inbox } from './events/inbox.ts';
 export type { StandardSchema } from './events/standard-schema.ts';
 export type { Upcaster, UpcastOptions } from './events/upcasters.ts';
-export type { DiagnosticsMessage } from './internal/emitter.ts';
+export type { Clock } from './internal/clock.ts';
+export type { DiagnosticsMessage, Emitter } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';
 export { type ConnectMiddleware, connectGuard } from './middleware/server/frameworks/connect.ts';
@@ -232,14 +234,15 @@ export type { CircuitBreakerStats } from './policies/circuit-breaker-state.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';
+export type { EmittingPolicy } from './policies/emitting-policy.ts';
 export { Fallback, type FallbackEvents, type FallbackOptions } from './policies/fallback.ts';
 export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts';
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
 export type { OnDiscard } from './policies/on-discard.ts';
-export type { Outcome } from './policies/outcome.ts';
-export { compose, type Policy, wrap } from './policies/policy.ts';
+export type { Outcome, OutcomeFunction } from './policies/outcome.ts';
+export { compose, type FallbackOf, type Policy, wrap } from './policies/policy.ts';
 export type { PolicyOptions } from './policies/policy-options.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
@@ -258,6 +261,7 @@ export { defineSaga, type SagaDefinition, type SagaOptions } from './saga/define
 export { InMemorySagaStore, type InMemorySagaStoreOptions } from './saga/in-memory-saga-store.ts';
 export type { SagaOrchestratorEvents } from './saga/orchestrator-events.ts';
 export type { SagaOrchestratorOptions } from './saga/orchestrator-options.ts';
+export type { PublishEvents } from './saga/publish-by-saga.ts';
 export type {
   FailureOutcome,
   SagaEntry,

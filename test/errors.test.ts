@@ -97,12 +97,6 @@ it.each([
   expect(value instanceof errors.HoldfastError).toBe(false);
 });
 
-it('an error made by another copy of the package is a HoldfastError too', () => {
-  class Another extends Error {}
-  Object.defineProperty(Another.prototype, Symbol.for('holdfast.error'), { value: true });
-  expect(new Another() instanceof errors.HoldfastError).toBe(true);
-});
-
 it("an error of a user's own subclass is one of it, and a HoldfastError", () => {
   class QuotaError extends errors.HoldfastError {}
   const error = new QuotaError('ERR_BULKHEAD_FULL', 'm');

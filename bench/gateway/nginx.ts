@@ -33,7 +33,8 @@ function configure(directory: string, port: number, upstream: string): string {
     daemon off; worker_processes 1; pid ${directory}/pid;
     events { worker_connections 1024; }
     http {
-      access_log off; keepalive_requests 1000000; client_body_buffer_size 16k; ${paths.join(' ')}
+      access_log off; keepalive_requests 1000000; client_body_buffer_size 16k; proxy_max_temp_file_size 0;
+      ${paths.join(' ')}
       upstream shop { server ${upstream}; keepalive 128; keepalive_requests 1000000; }
       server {
         listen 127.0.0.1:${port};

@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import type { OutlierDetection } from './outlier-detection.ts';
 import type { RoutingConfig } from './routing.ts';
 import type { Selector } from './selector.ts';
@@ -5,6 +6,7 @@ import type { SlowStart } from './slow-start.ts';
 
 /** The checked options of a balancer, with their defaults. All of its clusters share them. */
 export interface BalancerConfig extends RoutingConfig {
+  readonly clock: Clock;
   readonly outlierDetection: OutlierDetection;
   readonly slowStart: SlowStart | undefined;
   /** The selector of the calls that give none. */

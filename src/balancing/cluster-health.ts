@@ -1,4 +1,5 @@
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
+import type { Clock } from '../internal/clock.ts';
 import type { BalancerConfig } from './balancer-config.ts';
 import type { ClusterObserver } from './cluster-observer.ts';
 import { MISSED_CALLS } from './exploration.ts';
@@ -26,6 +27,7 @@ const MIN_OVERDUE = 100;
  * count.
  */
 export class ClusterHealth {
+  readonly clock: Clock;
   /** The latency that is expected of an instance without results of its own. */
   readonly meanLatency = new MeanLatency();
   /** The nodes that calls without a selector of their own go to while the nodes are well. */
@@ -45,7 +47,7 @@ export class ClusterHealth {
   generation = 0;
   readonly #config: BalancerConfig;
   readonly #observer: ClusterObserver;
-  readonly #clock: PickClock;
+  readonly #pickClock: PickClock;
   #nodes: readonly Node[] = [];
   #ejectedCount = 0;
   #failingCount = 0;
@@ -54,11 +56,12 @@ export class ClusterHealth {
   #levels: PriorityLevels<Node> | undefined = undefined;
   #panicking: ReadonlySet<Node> | undefined = undefined;
 
-  constructor(config: BalancerConfig, observer: ClusterObserver, clock: PickClock) {
+  constructor(config: BalancerConfig, observer: ClusterObserver, pickClock: PickClock) {
+    this.clock = config.clock;
     this.#config = config;
     this.#observer = observer;
-    this.#clock = clock;
-    this.#intervalEndsAt = performance.now() + config.outlierDetection.interval;
+    this.#pickClock = pickClock;
+    this.#intervalEndsAt = this.clock.now() + config.outlierDetection.interval;
   }
 
   /** Milliseconds after which a probe should be given up. */
@@ -99,7 +102,7 @@ export class ClusterHealth {
 
   /** Whether the same holds for all of these nodes, of which there must be one. */
   areDown(nodes: readonly Node[]): boolean {
-    const recently = performance.now() - this.#config.outlierDetection.interval;
+    const recently = this.clock.now() - this.#config.outlierDetection.interval;
     return nodes.length > 0 && nodes.every(({ failing, health }) => failing && health.dueAt > recently);
   }
 
@@ -123,7 +126,7 @@ export class ClusterHealth {
    */
   setNodes(nodes: readonly Node[], { eligible, registered }: Selection): void {
     const before = this.eligible;
-    const now = performance.now();
+    const now = this.clock.now();
     if (before.length > 0) for (const node of eligible) if (!node.eligible) this.#beginSlowStart(node, now);
     for (const node of before) node.eligible = false;
     for (const node of eligible) node.eligible = true;
@@ -173,8 +176,21 @@ export class ClusterHealth {
    * Lets every ejected node be probed at once. A probe that is under way stays the only one of its
    * node.
    */
-  allowProbes(now: number = performance.now()): void {
+  allowProbes(now: number = this.clock.now()): void {
     for (const { health } of this.ejectedNodes) if (!health.isProbing(now)) health.allowProbe(now);
+    this.#ejectionsChanged();
+  }
+
+  /**
+   * Forgets what was learned of the instances, since the clock was set back: how old it is is not known.
+   */
+  startAnew(now: number): void {
+    for (const node of this.#nodes) {
+      node.startAnew(now);
+      node.slowStart = undefined;
+    }
+    this.healthyCount = 0;
+    this.#intervalEndsAt = now + this.#config.outlierDetection.interval;
     this.#ejectionsChanged();
   }
 
@@ -243,6 +259,6 @@ export class ClusterHealth {
 
   #beginSlowStart(node: Node, now: number): void {
     const { slowStart } = this.#config;
-    if (slowStart) node.slowStart = new SlowStartRamp(slowStart, now, this.#clock);
+    if (slowStart) node.slowStart = new SlowStartRamp(slowStart, now, this.#pickClock);
   }
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import type { AcquireOptions } from './acquire-options.ts';
 import type { BalancerConfig } from './balancer-config.ts';
@@ -13,6 +14,7 @@ import { SelectorPickers } from './selector-pickers.ts';
 export class ClusterPicker {
   /** The latest pick, which is under way only during `pick()`. */
   readonly latest: Pick;
+  readonly #clock: Clock;
   readonly #membership: Membership;
   readonly #health: ClusterHealth;
   readonly #route: Route;
@@ -22,6 +24,7 @@ export class ClusterPicker {
   #selected = new WeakMap<Selector, readonly Node[]>();
 
   constructor(config: BalancerConfig, membership: Membership, health: ClusterHealth) {
+    this.#clock = config.clock;
     this.#membership = membership;
     this.#health = health;
     this.#route = buildRoute(config, health);
@@ -56,7 +59,9 @@ export class ClusterPicker {
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
     const pick = this.latest;
-    pick.begin(performance.now(), options, forCall);
+    const now = this.#clock.now();
+    if (now < pick.now) this.#health.startAnew(now);
+    pick.begin(now, options, forCall);
     // While no node is ejected there is no probe to find, and the strategy is asked directly.
     const direct = this.#health.ejectedNodes.length === 0 && !pick.inTurn;
     let picked = (direct ? (picker.strategy ?? picker) : picker)(pick);

@@ -1,4 +1,5 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import type { Clock } from '../internal/clock.ts';
 import type { AcquireOptions } from './acquire-options.ts';
 import type { BalancerConfig } from './balancer-config.ts';
 import { ClusterHealth } from './cluster-health.ts';
@@ -16,11 +17,13 @@ import type { Selector } from './selector.ts';
  */
 export class Cluster {
   readonly health: ClusterHealth;
+  readonly #clock: Clock;
   readonly #membership: Membership;
   readonly #picker: ClusterPicker;
   readonly #observer: ClusterObserver;
 
   constructor(config: BalancerConfig, observer: ClusterObserver) {
+    this.#clock = config.clock;
     this.health = new ClusterHealth(config, observer, () => this.#picker.latest.now);
     this.#membership = new Membership(config, this.health.meanLatency);
     this.#picker = new ClusterPicker(config, this.#membership, this.health);
@@ -35,7 +38,7 @@ export class Cluster {
   /** Takes in the instances that there are now, and keeps what is known of those that stay. */
   update(instances: readonly ServiceInstance[]): void {
     const { joined, renewed, left } = this.#membership.update(instances);
-    const now = performance.now();
+    const now = this.#clock.now();
     for (const [node, reason] of renewed) {
       if (reason === 'restarted') node.startAnew(now);
       else node.allowProbe(now);

@@ -84,4 +84,10 @@ export class Exploration {
   reset(): void {
     this.#confirmations = 0;
   }
+
+  /** Forgets everything, because the instance has started anew. */
+  forget(): void {
+    this.reset();
+    this.#checkedAt = -Infinity;
+  }
 }

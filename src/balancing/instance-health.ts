@@ -116,7 +116,7 @@ export class InstanceHealth {
   }
 
   /**
-   * The time from which the instance may get a probe, on the clock of `performance.now()`; 0 unless
+   * The time from which the instance may get a probe, on the clock of the balancer; 0 unless
    * it is ejected.
    */
   get dueAt(): number {

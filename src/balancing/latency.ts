@@ -9,10 +9,10 @@ const DECAY = 10_000;
  */
 export class PeakEwma {
   #average = 0;
-  #updatedAt = -1;
+  #updatedAt = -Infinity;
 
   get known(): boolean {
-    return this.#updatedAt >= 0;
+    return this.#updatedAt !== -Infinity;
   }
 
   /** The average in milliseconds, faded to this moment. */
@@ -35,7 +35,7 @@ export class PeakEwma {
 
   /** Forgets everything, because the instance has started anew. */
   forget(): void {
-    this.#updatedAt = -1;
+    this.#updatedAt = -Infinity;
   }
 }
 

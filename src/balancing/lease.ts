@@ -13,18 +13,18 @@ export interface CallResult {
   /** The fault of the instance. Leave it out for a response that blames the caller (4xx). */
   error?: unknown;
   /** Milliseconds. Default: the time since the lease was acquired. */
-  latency?: number;
+  latency?: number | undefined;
   /**
    * The caller cancelled the call: the instance would have taken longer still, and nothing else is
    * known of it. A cancelled probe that took ten times the mean latency has failed nevertheless; so
    * has any call that took as long, where `error` says that it ran out of time.
    */
-  cancelled?: boolean;
+  cancelled?: boolean | undefined;
   /**
    * The end of the call says nothing about the instance, for example because it was rejected before
    * it was sent.
    */
-  inconclusive?: boolean;
+  inconclusive?: boolean | undefined;
 }
 
 /**
@@ -55,7 +55,11 @@ export class Lease {
   readonly #suspect: boolean;
   #released = false;
 
-  /** Only a balancer makes leases, each for the node that its latest pick gave. */
+  /**
+   * Only a balancer makes leases, each for the node that its latest pick gave.
+   *
+   * @internal
+   */
   constructor(health: ClusterHealth, picker: ClusterPicker, node: Node) {
     const { now, explored, count } = picker.latest;
     this.instance = node.instance;
@@ -116,8 +120,8 @@ export class Lease {
     const node = this.#node;
     const outdated = this.#generation !== node.health.generation;
     if (this.#released || this.#probe === undefined || outdated) return;
-    const now = performance.now();
-    this.#health.recordSuccess(node, latency ?? now - this.#startedAt, now, false);
+    const now = this.#health.clock.now();
+    this.#health.recordSuccess(node, latency ?? Math.max(0, now - this.#startedAt), now, false);
   }
 
   /**
@@ -131,11 +135,11 @@ export class Lease {
     this.#released = true;
     const node = this.#node;
     const health = this.#health;
-    const now = performance.now();
+    const now = this.#health.clock.now();
     if (this.#probe !== undefined) node.health.abandonProbe(this.#probe);
     node.endCall();
     this.#picker.loadChanged(node);
-    const latency = result.latency ?? now - this.#startedAt;
+    const latency = result.latency ?? Math.max(0, now - this.#startedAt);
     const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
       node.recordCancelled(latency, now, this.exploring);

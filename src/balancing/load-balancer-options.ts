@@ -1,5 +1,6 @@
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import {
   any,
@@ -49,40 +50,45 @@ export interface LoadBalancerOptions {
   /** Lists the instances of each service. */
   discovery: ServiceDiscovery;
   /** How an instance is chosen. Default `peak-ewma`. */
-  strategy?: StrategyName | BalancingStrategy;
+  strategy?: StrategyName | BalancingStrategy | undefined;
   /** Tells when an instance that fails, or does worse than others, is ejected; false for never. */
-  outlierDetection?: OutlierDetectionOptions | false;
+  outlierDetection?: OutlierDetectionOptions | false | undefined;
   /**
    * Lets an instance that joins others, or returns from an ejection, come to its share of the calls
    * bit by bit; {} for the defaults. Default false: where calls are few such an instance would get
    * none for a while, and Peak EWMA sends fewer calls to a cold instance from its first slow
    * response on.
    */
-  slowStart?: SlowStartOptions | false;
+  slowStart?: SlowStartOptions | false | undefined;
   /**
    * The zone of this client. Calls stay there while its instances need bear no more than those of
    * other zones. With fewer than 6 instances (`minInstances`) zones make no difference.
    */
-  zone?: string | ZoneOptions;
+  zone?: string | ZoneOptions | undefined;
   /** Keeps this client to a few of the instances where there are very many. */
-  subset?: SubsetOptions;
+  subset?: SubsetOptions | undefined;
   /**
    * Calls go to the instances with the lowest number while enough of them are well, and then over
    * to the next; true for the number in `metadata.priority`. Where a function gives no number, or
    * throws, the number is 0. Default false.
    */
-  priorities?: boolean | ((instance: ServiceInstance) => number);
+  priorities?: boolean | ((instance: ServiceInstance) => number) | undefined;
   /** Sends a share of the calls to the instances with some metadata, and the rest to the others. */
-  canary?: CanaryOptions;
+  canary?: CanaryOptions | undefined;
   /** The selector of the calls that give none: only the instances with this metadata are called. */
-  select?: Selector;
+  select?: Selector | undefined;
   /**
    * Whether a selector that matches no instance stands for `any` of them, or for `none`. Default
    * `none`.
    */
-  selectFallback?: 'none' | 'any';
+  selectFallback?: 'none' | 'any' | undefined;
   /** Source of all chance, 0 to 1. Default `Math.random`. */
-  random?: () => number;
+  random?: (() => number) | undefined;
+  /**
+   * Tells the time and sets the timers. If it is set back, the balancer forgets what it learned of the
+   * instances. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /**
@@ -114,10 +120,12 @@ export function readLoadBalancerOptions(options: LoadBalancerOptions, decide: De
     select: checkSelector,
     selectFallback: oneOf('none', 'any'),
     random: isFunction,
+    clock: clockOption,
   });
   requireOption('LoadBalancer', options, 'discovery');
   const { strategy = 'peak-ewma', zone, subset, select, random } = options;
   return {
+    clock: options.clock ?? systemClock,
     strategy: typeof strategy === 'function' ? checkEachPicker(strategy) : STRATEGIES[strategy],
     outlierDetection: readOutlierDetectionOptions(options.outlierDetection),
     slowStart: readSlowStartOptions(options.slowStart),

@@ -32,8 +32,8 @@ export interface LoadBalancerEvents {
 
 /** Holds a cluster, or the failure of the lookup; or neither, where there is no instance. */
 interface Resolution {
-  readonly cluster?: Cluster;
-  readonly failure?: { readonly error: unknown };
+  readonly cluster?: Cluster | undefined;
+  readonly failure?: { readonly error: unknown } | undefined;
 }
 
 /**
@@ -62,7 +62,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #clusters = new Map<string, Cluster>();
   readonly #watches = new Map<Cluster, Unsubscribe>();
   readonly #resolving = new Map<string, Promise<Resolution>>();
-  readonly #vacant = new VacantServices((serviceName) => this.#forget(serviceName));
+  readonly #vacant: VacantServices;
   #closed = false;
   /**
    * The error of a function of the options that decided nothing. Every pick throws it from then on.
@@ -74,6 +74,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     this.#config = readLoadBalancerOptions(options, (value, option, otherwise) =>
       this.#decide(value, option, otherwise),
     );
+    this.#vacant = new VacantServices((serviceName) => this.#forget(serviceName), this.#config.clock);
     this.#discovery = options.discovery;
   }
 

@@ -157,14 +157,14 @@ export class Node implements Candidate {
   }
 
   /**
-   * Forgets what was learned: another process has taken the place of the instance, or the instance
-   * has left.
+   * Forgets what was learned: another process has taken the place of the instance, the instance has
+   * left, or the clock was set back.
    */
   startAnew(now: number): void {
     this.lastPick = 0;
     this.health.startAnew(now);
     this.#latency.forget();
-    this.#exploration.reset();
+    this.#exploration.forget();
     this.stats.reset();
   }
 }

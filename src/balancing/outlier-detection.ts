@@ -14,13 +14,13 @@ export interface SuccessRateOptions {
    * How far its success rate must lie below the mean of all instances, in standard deviations.
    * Default 1.9.
    */
-  stdevFactor?: number;
+  stdevFactor?: number | undefined;
   /** How far its success rate must lie below that mean at least, 0 to 1. Default 0.05. */
-  minimumDifference?: number;
+  minimumDifference?: number | undefined;
   /** The number of instances with enough calls that a comparison needs. Default 5. */
-  minimumInstances?: number;
+  minimumInstances?: number | undefined;
   /** The number of calls within the interval that an instance needs to be compared. Default 100. */
-  minimumCalls?: number;
+  minimumCalls?: number | undefined;
 }
 
 /**
@@ -28,11 +28,11 @@ export interface SuccessRateOptions {
  */
 export interface FailurePercentageOptions {
   /** The share of failures from which an instance is ejected, 0 to 1. Default 0.85. */
-  threshold?: number;
+  threshold?: number | undefined;
   /** The number of instances with enough calls that there must be. Default 5. */
-  minimumInstances?: number;
+  minimumInstances?: number | undefined;
   /** The number of calls within the interval that an instance needs to be judged. Default 50. */
-  minimumCalls?: number;
+  minimumCalls?: number | undefined;
 }
 
 /** Ejects an instance because it is slower than the others. */
@@ -41,14 +41,14 @@ export interface LatencyOptions {
    * The latency from which an instance is ejected, as a multiple of that of the median instance.
    * Default 3.
    */
-  factor?: number;
+  factor?: number | undefined;
   /** The number of instances with enough calls that a comparison needs. Default 5. */
-  minimumInstances?: number;
+  minimumInstances?: number | undefined;
   /**
    * The number of successful calls within the interval that an instance needs to be compared.
    * Default 100.
    */
-  minimumCalls?: number;
+  minimumCalls?: number | undefined;
 }
 
 /** Tells when an instance is ejected, and for how long. */
@@ -57,46 +57,46 @@ export interface OutlierDetectionOptions {
    * The number of failures in a row that ejects an instance, however many others are ejected.
    * Default 5.
    */
-  consecutiveFailures?: number;
+  consecutiveFailures?: number | undefined;
   /**
    * Ejects the instances whose success rate is far below that of the others. Default on; false for
    * off.
    */
-  successRate?: SuccessRateOptions | false;
+  successRate?: SuccessRateOptions | false | undefined;
   /**
    * Ejects the instances that fail too large a share of their calls. Default off; {} for its
    * defaults.
    */
-  failurePercentage?: FailurePercentageOptions | false;
+  failurePercentage?: FailurePercentageOptions | false | undefined;
   /** Ejects the instances that are slow beside the others. Default off; {} for its defaults. */
-  latency?: LatencyOptions | false;
+  latency?: LatencyOptions | false | undefined;
   /**
    * Milliseconds after which these three rules judge the calls since the last time. Default 10,000.
    */
-  interval?: number;
+  interval?: number | undefined;
   /**
    * The largest share of the instances, 0 to 1, that may be ejected once one of these three rules
    * has ejected another: the rules eject instances that still respond, and the remaining ones must
    * bear the load. One instance may always be ejected, unless the share is 0. Default 0.1.
    */
-  maxEjectionRatio?: number;
+  maxEjectionRatio?: number | undefined;
   /**
    * Milliseconds of the first ejection. Each further one takes twice as long after failures in a
    * row, and this much longer by the other rules. Each interval in which the instance is well takes
    * one ejection back. Default 1,000 after failures in a row, 30,000 by the other rules.
    */
-  baseEjectionTime?: number;
+  baseEjectionTime?: number | undefined;
   /**
    * The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the
    * other rules.
    */
-  maxEjectionTime?: number;
+  maxEjectionTime?: number | undefined;
   /**
    * With a larger share of the instances ejected than this, all get calls again. Default 1: while
    * one instance is well, an ejected one gets no calls but probes. While none is well, the one
    * whose last call is longest ago gets the next.
    */
-  panicThreshold?: number;
+  panicThreshold?: number | undefined;
 }
 
 /** The duration of ejections by one kind of rule. */

@@ -34,7 +34,7 @@ export interface GroupPicker extends Picker {
    * The strategy's own picker, which may be asked directly while no node is ejected. A divided
    * group has none.
    */
-  readonly strategy?: Picker;
+  readonly strategy?: Picker | undefined;
 }
 
 /**

@@ -3,19 +3,19 @@ import { duration, number, validateOptions } from '../internal/validate.ts';
 /** How an instance that is new, or well again, comes to its share of the calls. */
 export interface SlowStartOptions {
   /** Milliseconds until the instance has its full weight. Default 30,000. */
-  duration?: number;
+  duration?: number | undefined;
   /**
    * How the weight grows: 1 in a straight line, above that fast at first, below that slowly at
    * first. Default 1.
    */
-  aggression?: number;
+  aggression?: number | undefined;
   /** The share of its weight that the instance has at once, above 0. Default 0.1. */
-  minWeight?: number;
+  minWeight?: number | undefined;
 }
 
 export type SlowStart = Required<SlowStartOptions>;
 
-/** Gives the time of the latest pick, on the clock of `performance.now()`. */
+/** Gives the time of the latest pick, on the clock of the balancer. */
 export type PickClock = () => number;
 
 /** Reads the options and adds the defaults; undefined for no slow start. */

@@ -27,7 +27,7 @@ export interface Candidate {
 export interface PickRequest {
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   readonly hashKey: string | undefined;
-  /** The time of the pick, on the clock of `performance.now()`. */
+  /** The time of the pick, on the clock of the balancer. */
   readonly now: number;
   /**
    * Whether the candidate may be picked, because it is not ejected. A retry first accepts healthy

@@ -10,9 +10,9 @@ export interface SubsetOptions {
    * The number of this client among its peers, from 0 on and without gaps, such as the ordinal of
    * its pod. Clients that have numbers load the instances evenly.
    */
-  clientIndex?: number;
+  clientIndex?: number | undefined;
   /** The name of this client where it has no number. Default: a random name for each balancer. */
-  clientId?: string;
+  clientId?: string | undefined;
 }
 
 /** Chooses the candidates that this client talks to, always the same among the same ones. */

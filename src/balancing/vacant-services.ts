@@ -1,3 +1,5 @@
+import { type Clock, unref } from '../internal/clock.ts';
+
 /**
  * The most services without instances that are remembered, since their names may come from
  * requests.
@@ -9,20 +11,22 @@ const IDLE_TIMEOUT = 600_000;
 /** The services without instances, of which a balancer remembers only those used last. */
 export class VacantServices {
   readonly #forget: (serviceName: string) => void;
-  /** The time of the last use of each, on the clock of `performance.now()`; the earliest first. */
+  /** The time of the last use of each, on the clock of the balancer; the earliest first. */
   readonly #usedAt = new Map<string, number>();
-  #timer: NodeJS.Timeout | undefined = undefined;
+  readonly #clock: Clock;
+  #timer: unknown = undefined;
 
   /** @param forget called for a service that is no longer to be remembered. */
-  constructor(forget: (serviceName: string) => void) {
+  constructor(forget: (serviceName: string) => void, clock: Clock) {
     this.#forget = forget;
+    this.#clock = clock;
   }
 
   /** Takes in that a service without instances is used now. */
   use(serviceName: string): void {
     this.#usedAt.delete(serviceName);
-    this.#usedAt.set(serviceName, performance.now());
-    this.#timer ??= setTimeout(() => this.#removeIdle(), IDLE_TIMEOUT).unref();
+    this.#usedAt.set(serviceName, this.#clock.now());
+    if (this.#timer === undefined) this.#startTimer(IDLE_TIMEOUT);
   }
 
   /** Takes in that a service has instances. */
@@ -52,11 +56,11 @@ export class VacantServices {
 
   #removeIdle(): void {
     this.#timer = undefined;
-    const now = performance.now();
+    const now = this.#clock.now();
     for (const [serviceName, usedAt] of this.#usedAt) {
       const left = usedAt + IDLE_TIMEOUT - now;
       if (left > 0) {
-        this.#timer = setTimeout(() => this.#removeIdle(), Math.ceil(left)).unref();
+        this.#startTimer(Math.min(Math.ceil(left), IDLE_TIMEOUT));
         return;
       }
       this.#drop(serviceName);
@@ -68,8 +72,13 @@ export class VacantServices {
     this.#forget(serviceName);
   }
 
+  #startTimer(delay: number): void {
+    this.#timer = this.#clock.setTimeout(() => this.#removeIdle(), delay);
+    unref(this.#timer);
+  }
+
   #stopTimer(): void {
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 }

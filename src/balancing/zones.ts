@@ -7,7 +7,7 @@ export interface ZoneOptions {
    * With fewer instances than this, of the same priority level and canary, zones make no
    * difference. Default 6.
    */
-  minInstances?: number;
+  minInstances?: number | undefined;
 }
 
 /** Reads the options and adds the defaults. A string is the name of the zone. */

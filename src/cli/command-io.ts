@@ -1,7 +1,11 @@
 import type { Writable } from 'node:stream';
 
 /** A stream that may be a terminal. */
-export type OutputStream = Writable & { isTTY?: boolean; columns?: number; rows?: number };
+export type OutputStream = Writable & {
+  isTTY?: boolean | undefined;
+  columns?: number | undefined;
+  rows?: number | undefined;
+};
 
 /** The environment and the streams of a command. */
 export interface CommandIo {

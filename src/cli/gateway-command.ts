@@ -130,7 +130,7 @@ async function createRateLimitStore(
   return limiter;
 }
 
-type Server = Omit<ServerFileOptions, 'tls'> & { tls?: { key: Buffer; cert: Buffer } };
+type Server = Omit<ServerFileOptions, 'tls'> & { tls?: { key: Buffer; cert: Buffer } | undefined };
 
 async function readServer({ path, options: { server = {} } }: GatewayFile): Promise<Server> {
   const { tls, ...rest } = server;

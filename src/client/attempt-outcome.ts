@@ -52,7 +52,7 @@ export function recordFailure<T>(
   const isCallers = context.cancelled || (waited > MAX_WAIT && error instanceof ServiceConnectionError);
   const conclusive = !isCallers && policies.verdictOf(outcome) !== 'ignored';
   const result = conclusive ? { error } : toInconclusiveResult(context);
-  const latency = Math.max(0, performance.now() - startedAt - waited);
+  const latency = Math.max(0, policies.clock.now() - startedAt - waited);
   lease.release(state.callerWait === undefined ? result : { ...result, latency });
   if (!conclusive || policies.record(lease, outcome, true, startedAt + waited, context))
     excludeFromBreaker(error);

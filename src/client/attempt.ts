@@ -21,10 +21,9 @@ export class Attempt {
    */
   readonly context: Context;
   /**
-   * startedAt is when the attempt was given its place on the instance, on the clock of
-   * `performance.now()`.
+   * startedAt is when the attempt was given its place on the instance, on the clock of the client.
    */
-  readonly startedAt = performance.now();
+  readonly startedAt: number;
 
   constructor(
     call: CallState,
@@ -38,6 +37,12 @@ export class Attempt {
     this.lease = lease;
     this.client = client;
     this.context = context;
+    this.startedAt = policies.clock.now();
+  }
+
+  /** The milliseconds since it was given its place. */
+  get elapsed(): number {
+    return Math.max(0, this.policies.clock.now() - this.startedAt);
   }
 
   get instance(): ServiceInstance {

@@ -1,6 +1,7 @@
 import type { Lease } from '../balancing/lease.ts';
 import type { Selector } from '../balancing/selector.ts';
 import type { Candidate } from '../balancing/strategy.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from '../policies/circuit-breaker-options.ts';
@@ -32,23 +33,26 @@ export class BreakerRule {
   /** #options is undefined where the breaker is the user's. */
   readonly #options: CircuitBreakerOptions | undefined = undefined;
   readonly #select: Selector | undefined;
+  readonly #clock: Clock;
   #allowedAt = -Infinity;
 
   /** @param select the instances that the breaker is for. Default: all. */
   constructor(
     serviceName: string,
     circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false,
+    clock: Clock = systemClock,
     select?: Selector,
   ) {
+    this.#clock = clock;
     this.#select = select;
     if (circuitBreaker === false) return;
     if (circuitBreaker instanceof CircuitBreaker) {
       this.breaker = circuitBreaker;
-      this.#evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
+      this.#evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, clock, certain: false });
       return;
     }
     const options = withBreakerDefaults(
-      { ...BREAKER_DEFAULTS, name: nameOf(serviceName, select) },
+      { ...BREAKER_DEFAULTS, clock, name: nameOf(serviceName, select) },
       circuitBreaker,
     );
     this.#options = options;
@@ -101,8 +105,10 @@ export class BreakerRule {
    */
   allowProbe(): void {
     if (this.#options === undefined || this.breaker!.state !== 'open') return;
-    const now = performance.now();
-    if (now - this.#allowedAt < PROBE_INTERVAL) return;
+    const now = this.#clock.now();
+    const since = now - this.#allowedAt;
+    // Less than none if the clock was set back.
+    if (since >= 0 && since < PROBE_INTERVAL) return;
     this.#allowedAt = now;
     this.breaker!.allowProbe();
   }
@@ -136,7 +142,7 @@ export class BreakerRule {
 
   #isSlow(startedAt: number): boolean {
     const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#options ?? {};
-    return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
+    return slowCallRatio !== undefined && this.#clock.now() - startedAt >= slowCallDuration;
   }
 }
 

@@ -152,7 +152,7 @@ class BufferedHandler implements AttemptHandler, AbortListener {
       this.#settle(await decodeWhole(bytes, encoding, this.#maxResponseSize));
     } catch (cause) {
       this.#attempt.context.unlisten(this);
-      const large = (cause as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE';
+      const large = (cause as { code?: string | undefined }).code === 'ERR_BUFFER_TOO_LARGE';
       this.#reject(
         large ? this.#createTooLargeError() : createUndecodableError(this.#attempt.instance, encoding, cause),
       );

@@ -9,12 +9,13 @@ import {
   ServiceConnectionError,
   TimeoutError,
 } from '../errors.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
 import { type CallContext, Context, toContext } from '../policies/context.ts';
 import { areRetriesSpent } from '../policies/spent-retries.ts';
-import { Timeout } from '../policies/timeout.ts';
+import { Timeout, type TimeoutOptions } from '../policies/timeout.ts';
 import { Attempt } from './attempt.ts';
 import { recordFailure, recordResult } from './attempt-outcome.ts';
 import { avoid, CallState, completeError, type StatedCall } from './call-state.ts';
@@ -41,7 +42,7 @@ export interface EngineCall<T> {
   readonly source: Abortable | undefined;
   readonly transport: Transport<AttemptResult<T>>;
   /** attempt is the number of the first attempt, for a caller that makes retries by itself. Default 1. */
-  readonly attempt?: number;
+  readonly attempt?: number | undefined;
 }
 
 export interface CallEngineOptions {
@@ -49,18 +50,15 @@ export interface CallEngineOptions {
   /** ownsBalancer tells whether the balancer is closed with the engine. */
   readonly ownsBalancer: boolean;
   readonly callerName: string | undefined;
+  readonly clock: Clock;
+  /** movesOn tells whether an attempt may go to another instance while no connection can be made. */
+  readonly movesOn: boolean;
   readonly policies: PoliciesByName;
   readonly onPassthrough: (event: { host: string; service: string }) => void;
 }
 
 /** The most instances that one attempt moves on to while their connections cannot be made. */
 const MAX_MOVES = 10;
-
-/** The client's own work within a timeout ends as soon as it is aborted. */
-const COOPERATIVE = { strict: false };
-
-/** Watches over the deadline of a call that has no timeout, or whose timeout can stand still. */
-const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
 
 const engines = new WeakMap<object, CallEngine>();
 
@@ -97,17 +95,28 @@ export function sharedEngine(engine: CallEngine): EngineHandle {
  * which decides what its callers get.
  */
 export class CallEngine {
+  readonly clock: Clock;
   readonly #balancer: LoadBalancer;
   readonly #ownsBalancer: boolean;
   readonly #callerName: string | undefined;
   readonly #policies: PoliciesByName;
   readonly #onPassthrough: CallEngineOptions['onPassthrough'];
+  readonly #movesOn: boolean;
+  /** #cooperative has a Timeout wait for the client's own work, which ends as soon as it is aborted. */
+  readonly #cooperative: TimeoutOptions;
+  /** #untilDeadline watches over the deadline of a call that has no timeout, or whose timeout can stand still. */
+  readonly #untilDeadline: Timeout;
   readonly #clients = new InstanceClients();
   #calls = 0;
   #draining = false;
   #whenIdle: (() => void) | undefined = undefined;
 
-  constructor({ balancer, ownsBalancer, callerName, policies, onPassthrough }: CallEngineOptions) {
+  constructor(options: CallEngineOptions) {
+    const { balancer, ownsBalancer, callerName, clock, movesOn, policies, onPassthrough } = options;
+    this.clock = clock;
+    this.#movesOn = movesOn;
+    this.#cooperative = { strict: false, clock };
+    this.#untilDeadline = new Timeout(MAX_DELAY, this.#cooperative);
     this.#balancer = balancer;
     this.#ownsBalancer = ownsBalancer;
     this.#callerName = callerName;
@@ -149,13 +158,14 @@ export class CallEngine {
   begin(call: StatedCall, request: PreparedRequest): CallState {
     if (this.#draining) throw new ClosedError('the ServiceClient');
     const context = call.context ?? currentRequestContext();
-    return new CallState(call, request, createPropagatedHeaders(this.#callerName, context), context);
+    const propagated = createPropagatedHeaders(this.#callerName, context);
+    return new CallState(call, request, propagated, context, this.clock);
   }
 
   /** Runs a call to its end, and gives the value that its transport delivers. */
   run<T>(call: EngineCall<T>): Promise<T> {
     const { state, policies } = call;
-    const deadline = Math.min(state.context?.deadline ?? Infinity, state.expiresAt);
+    const deadline = Math.min(this.#deadlineOf(state), state.expiresAt);
     const options = new Context(call.attempt ?? 1, deadline, state, call.source, false);
     this.#calls++;
     policies.enter();
@@ -223,6 +233,13 @@ export class CallEngine {
     this.#clients[OBSERVE](observation, labels);
   }
 
+  /** Gives the deadline of the request for which a call is made, which is on the clock of this process. */
+  #deadlineOf({ context }: CallState): number {
+    const deadline = context?.deadline ?? Infinity;
+    if (this.clock === systemClock || deadline === Infinity) return deadline;
+    return this.clock.now() + deadline - systemClock.now();
+  }
+
   #guard<T>(call: EngineCall<T>, options: Context): Promise<AttemptResult<T>> {
     const { method, policies, timeout } = call;
     const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
@@ -232,7 +249,7 @@ export class CallEngine {
     try {
       const policy = policies.policyFor(method, timeout);
       return unwatched
-        ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
+        ? this.#untilDeadline.execute((context) => policy.execute(attempt, context), options)
         : policy.execute(attempt, options);
     } catch (error) {
       // A policy of the user may throw. The call has then ended like any other.
@@ -282,7 +299,7 @@ export class CallEngine {
     state.lease = lease;
     // A hedge must go to another instance while this attempt is still under way.
     if (policies.hedge !== undefined) avoid(state, state.instanceId);
-    state.startedAt = performance.now();
+    state.startedAt = this.clock.now();
     const client = this.#clients.get(lease, policies);
     client.enter();
     return client;
@@ -305,7 +322,7 @@ export class CallEngine {
       );
     const { probeTimeout } = lease;
     if (probeTimeout === undefined || !state.repeatable) return send(context);
-    return new Timeout(probeTimeout, COOPERATIVE, 'the time of a probe').execute(send, context);
+    return new Timeout(probeTimeout, this.#cooperative, 'the time of a probe').execute(send, context);
   }
 
   /**
@@ -315,6 +332,7 @@ export class CallEngine {
    */
   #moveOn<T>({ state, policies }: EngineCall<T>, error: unknown): Lease | undefined {
     const { circuitBreaker } = policies;
+    if (!this.#movesOn) return undefined;
     if (!(error instanceof ServiceConnectionError) || error.sent) return undefined;
     if (state.bodyConsumed && !state.request.replayable) return undefined;
     if (circuitBreaker !== undefined && circuitBreaker.state !== 'closed') return undefined;

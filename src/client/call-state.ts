@@ -3,6 +3,7 @@ import type { Lease } from '../balancing/lease.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError, InvalidRequestError } from '../errors.ts';
 import { nameCaller } from '../internal/caller-frames.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { shown } from '../internal/shown.ts';
 import type { Abortable } from '../policies/abort.ts';
 import type { CallerWait } from '../policies/caller-wait.ts';
@@ -46,8 +47,8 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
    */
   headers: readonly string[];
   /**
-   * expiresAt is when the time is over that the caller's own `X-Request-Timeout` leaves, by
-   * `performance.now()`; Infinity without that header.
+   * expiresAt is when the time is over that the caller's own `X-Request-Timeout` leaves; Infinity
+   * without that header.
    */
   readonly expiresAt: number;
   readonly hashKey: string | undefined;
@@ -76,7 +77,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   attempt = 1;
   /** instanceId is the instance that the latest attempt went to. */
   instanceId: string | undefined = undefined;
-  /** startedAt is when the latest attempt began, by `performance.now()`. */
+  /** startedAt is when the latest attempt began. */
   startedAt = 0;
   /** sent tells whether an instance may have processed the request. */
   sent = false;
@@ -99,6 +100,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     request: PreparedRequest,
     propagated: readonly string[],
     context?: RequestContext,
+    clock: Clock = systemClock,
   ) {
     this.service = call.service;
     this.request = request;
@@ -106,7 +108,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     const both = setsPropagated(own) ? mergeHeaders(own, propagated) : undefined;
     const timeout = both?.timeout;
     this.headers = both?.headers ?? (own.length === 0 ? propagated : own.concat(propagated));
-    this.expiresAt = timeout === undefined ? Infinity : performance.now() + timeout;
+    this.expiresAt = timeout === undefined ? Infinity : clock.now() + timeout;
     this.hashKey = call.hashKey;
     this.select = call.variant?.select ?? call.select;
     this.retries = call.retries;

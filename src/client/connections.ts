@@ -190,7 +190,7 @@ async function close({ client, connected }: Connection): Promise<void> {
  * Whether the instance closed the connection without saying so. undici's own reasons, such as a
  * response that said so, have other codes.
  */
-function isUnannounced(error: Error & { code?: string }): boolean {
+function isUnannounced(error: Error & { code?: string | undefined }): boolean {
   return error.code === 'UND_ERR_SOCKET' || error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 

@@ -23,7 +23,7 @@ const DECODERS: Readonly<Record<string, () => Transform>> = {
   }),
 };
 
-type WholeDecoder = (bytes: Buffer, options: { maxOutputLength?: number }) => Promise<Buffer>;
+type WholeDecoder = (bytes: Buffer, options: { maxOutputLength?: number | undefined }) => Promise<Buffer>;
 
 const gunzip: WholeDecoder = promisify(zlib.gunzip);
 const inflate: WholeDecoder = promisify(zlib.inflate);
@@ -102,7 +102,11 @@ export function decodeStream(
   // An error reaches the reader through the last decoder.
   pipeline([Readable.fromWeb(body as NodeReadableStream), ...decoders], () => {});
   // A body without bytes is an empty body, not one that ends too soon.
-  return toByteStream(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
+  return toByteStream(
+    last,
+    bounds,
+    () => (first as { bytesWritten?: number | undefined }).bytesWritten === 0,
+  );
 }
 
 /**

@@ -16,22 +16,22 @@ import type { ResponseHead, ResponseHeaders } from './response.ts';
 export interface HttpCacheOptions
   extends Pick<
     CacheOptions,
-    'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random'
+    'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random' | 'clock'
   > {
   /** The largest sum of the sizes of all entries, in bytes. Default 64 MiB. */
-  maxSize?: number;
+  maxSize?: number | undefined;
   /**
    * Whether responses to requests with Authorization or Cookie may be kept, where the response
    * itself allows it: `public`, `s-maxage` or `must-revalidate`. A response is served to the same
    * credential only. Default false.
    */
-  allowAuthorization?: boolean;
+  allowAuthorization?: boolean | undefined;
   /**
    * Names of further request headers that tell callers or tenants apart: responses are kept for
    * each value by itself, as they are for `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key` and
    * `X-Tenant-Id`. Default: none.
    */
-  credentialHeaders?: readonly string[];
+  credentialHeaders?: readonly string[] | undefined;
 }
 
 /** The part of a CallState on which the response depends. */
@@ -142,6 +142,7 @@ export class HttpCaching {
       negativeTtl: any,
       maxEntries: any,
       random: any,
+      clock: any,
       maxSize: any,
       allowAuthorization: boolean,
       credentialHeaders: headerNames,
@@ -180,6 +181,8 @@ export class HttpCaching {
   /**
    * Drops the responses that are kept for the path of a call, if the call may have changed it,
    * whatever its response. It is called when the call is over. Source: RFC 9111, section 4.4.
+   *
+   * @internal
    */
   invalidateAfter(call: HttpCall): void {
     if (!isSafeMethod(call.request.method)) this.#resources.delete(resourceKeyOf(call));
@@ -297,7 +300,7 @@ function hasHeaderOf(names: ReadonlySet<string>, headers: readonly string[]): bo
 /** Estimates the size of an entry in bytes. A string takes at most two bytes for each character. */
 function sizeOf(outcome: Outcome<unknown>, key: string): number {
   const { headers, body } = ((outcome.ok ? outcome.value : outcome.error) ?? {}) as {
-    headers?: ResponseHeaders;
+    headers?: ResponseHeaders | undefined;
     body?: unknown;
   };
   const content = typeof body === 'string' ? body.length : (JSON.stringify(body)?.length ?? 0);

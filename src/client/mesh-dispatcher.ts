@@ -22,7 +22,7 @@ export interface MeshDispatcherOptions extends MeshOptions {
    * Takes the requests to hosts that are no service of the mesh. Default: an Agent of undici's,
    * created for the first such request.
    */
-  passthrough?: Dispatcher;
+  passthrough?: Dispatcher | undefined;
 }
 
 type Handler = Dispatcher.DispatchHandler | LegacyDispatchHandler;
@@ -57,6 +57,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
 
+  /** @internal */
   constructor(client: EngineHandle, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';

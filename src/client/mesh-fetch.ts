@@ -12,10 +12,11 @@ import { parseTimeout, TIMEOUT_HEADER } from './propagation.ts';
 import { relay } from './relay.ts';
 import type { RelayRequest } from './relay-request.ts';
 import { asError } from './service-errors.ts';
+import type { ServicePolicies } from './service-policies.ts';
 
 export interface MeshFetchOptions extends MeshOptions {
   /** Takes the requests to hosts that are no service of the mesh. Default: the global `fetch`. */
-  passthrough?: typeof fetch;
+  passthrough?: typeof fetch | undefined;
 }
 
 /** The options of a request: those of `fetch`, and those of a call. */
@@ -27,15 +28,17 @@ export const ADAPTED = Symbol('adapted');
 
 /** The part of a request that an adapter of another client adds. */
 export interface Adapted {
-  [ADAPTED]?: {
-    /**
-     * Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is
-     * the deadline.
-     */
-    readonly timeLimit: number | undefined;
-    /** Whether an encoded body is decoded. */
-    readonly decode: boolean;
-  };
+  [ADAPTED]?:
+    | {
+        /**
+         * Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is
+         * the deadline.
+         */
+        readonly timeLimit: number | undefined;
+        /** Whether an encoded body is decoded. */
+        readonly decode: boolean;
+      }
+    | undefined;
 }
 
 /** A `fetch` as the global one, for services of the mesh too. */
@@ -60,10 +63,10 @@ interface FetchContext {
   readonly redirect: Request['redirect'];
   /** The milliseconds that the request has, if it says. */
   readonly timeout: number | undefined;
-  /** When they are over, on the clock of `performance.now()`; Infinity without a timeout. */
+  /** When they are over, on the clock of the client; Infinity without a timeout. */
   readonly deadline: number;
   /**
-   * `performance.now()` when the request was made: the `X-Request-Timeout` of its headers counts
+   * When the request was made, on the clock of the client: the `X-Request-Timeout` of its headers counts
    * from there.
    */
   readonly startedAt: number;
@@ -105,7 +108,7 @@ export function createMeshFetch(
     const init = given ?? {};
     warnOfNearMisses(init);
     const signal = signalOf(input, init);
-    const times = readTimes(init, signal, engine.policiesOf(service).timeout);
+    const times = readTimes(init, signal, engine.policiesOf(service));
     const request = isRequest(input) ? new Request(toOwnRequest(input), init) : undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
     const context = { engine, targets, service, init, signal, input, redirect, rules, ...times };
@@ -150,7 +153,7 @@ function signalOf(input: string | URL | Request, { signal }: MeshRequestInit): A
 function readTimes(
   init: MeshRequestInit & Adapted,
   signal: AbortSignal | undefined,
-  usual: number,
+  { timeout: usual, clock }: Pick<ServicePolicies, 'timeout' | 'clock'>,
 ): Pick<FetchContext, 'timeout' | 'deadline' | 'startedAt'> {
   const { retries, hashKey, select } = init;
   try {
@@ -159,7 +162,7 @@ function readTimes(
     throw new TypeError((cause as Error).message, { cause });
   }
   const timeout = timeoutOf(init, usual);
-  const startedAt = performance.now();
+  const startedAt = clock.now();
   return { timeout, startedAt, deadline: timeout === undefined ? Infinity : startedAt + timeout };
 }
 
@@ -243,8 +246,8 @@ function timeoutOf(
   return timeLimit === undefined || timeLimit >= (timeout ?? usual) ? timeout : timeLimit;
 }
 
-function timeLeft({ deadline }: FetchContext): number | undefined {
-  return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
+function timeLeft({ deadline, engine }: FetchContext): number | undefined {
+  return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - engine.clock.now()));
 }
 
 /**
@@ -253,11 +256,11 @@ function timeLeft({ deadline }: FetchContext): number | undefined {
  */
 function withTimeLeft(
   headers: ReadonlyMap<string, string>,
-  { startedAt }: FetchContext,
+  { startedAt, engine }: FetchContext,
 ): ReadonlyMap<string, string> {
   const limit = parseTimeout(headers.get(TIMEOUT_HEADER));
   if (limit === undefined) return headers;
-  const left = Math.max(0, Math.floor(limit - (performance.now() - startedAt)));
+  const left = Math.max(0, Math.floor(limit - (engine.clock.now() - startedAt)));
   return new Map(headers).set(TIMEOUT_HEADER, String(left));
 }
 

@@ -71,7 +71,7 @@ export class Pipeline {
     this.#timeouts = timeouts;
     const shared: Policy[] = [];
     if (cache) shared.push(caching!.cache);
-    if (coalesce) shared.push(new Coalesce({ key: caching!.coalesceKey }));
+    if (coalesce) shared.push(new Coalesce({ key: caching!.coalesceKey, clock: timeouts.clock }));
     this.#shared = shared;
     this.#forCall = composePresent(...shared, this.#compose('call', policies.timeout));
     this.#forRequest = this.#compose('request', policies.timeout);

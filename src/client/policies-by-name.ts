@@ -1,3 +1,4 @@
+import { type Clock, systemClock, unref } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, Observations } from '../internal/observation.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
@@ -19,6 +20,7 @@ const IDLE = 600_000;
 export class PoliciesByName {
   readonly #configured: ReadonlySet<string>;
   readonly #create: (service: string) => ServicePolicies;
+  readonly #clock: Clock;
   readonly #known = new Map<string, ServicePolicies>();
   /** #handedOut refers to forgotten policies, which a caller may still hold. */
   readonly #handedOut = new Map<string, WeakRef<ServicePolicies>>();
@@ -27,11 +29,16 @@ export class PoliciesByName {
   });
   readonly #observations = new Observations();
   #sweepAt: number;
-  #timer: NodeJS.Timeout | undefined = undefined;
+  #timer: unknown = undefined;
 
-  constructor(configured: Iterable<string>, create: (service: string) => ServicePolicies) {
+  constructor(
+    configured: Iterable<string>,
+    create: (service: string) => ServicePolicies,
+    clock: Clock = systemClock,
+  ) {
     this.#configured = new Set(configured);
     this.#create = create;
+    this.#clock = clock;
     for (const service of this.#configured) this.#known.set(service, create(service));
     this.#sweepAt = this.#known.size + MAX_OTHER_SERVICES;
   }
@@ -52,7 +59,7 @@ export class PoliciesByName {
   }
 
   close(): void {
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
@@ -67,7 +74,7 @@ export class PoliciesByName {
     this.#observations.passTo(policies);
     if (this.#known.size >= this.#sweepAt) this.#forgetOldest();
     this.#known.set(service, policies);
-    this.#timer ??= setTimeout(() => this.#forgetIdle(), IDLE).unref();
+    this.#timer ??= this.#startTimer();
     return policies;
   }
 
@@ -76,19 +83,25 @@ export class PoliciesByName {
    * the longer it is until the next time.
    */
   #forgetOldest(): void {
-    const others = this.#findForgettable(performance.now());
+    const others = this.#findForgettable(this.#clock.now());
     for (const service of others.slice(0, -MAX_OTHER_SERVICES / 2)) this.#forget(service);
     this.#sweepAt = this.#known.size + MAX_OTHER_SERVICES / 2;
   }
 
   #forgetIdle(): void {
-    const now = performance.now();
+    const now = this.#clock.now();
     for (const service of this.#findForgettable(now)) {
       if (now - this.#known.get(service)!.calledAt >= IDLE) this.#forget(service);
     }
     this.#sweepAt = Math.max(this.#known.size, this.#configured.size) + MAX_OTHER_SERVICES;
     const left = this.#known.size > this.#configured.size;
-    this.#timer = left ? setTimeout(() => this.#forgetIdle(), IDLE).unref() : undefined;
+    this.#timer = left ? this.#startTimer() : undefined;
+  }
+
+  #startTimer(): unknown {
+    const timer = this.#clock.setTimeout(() => this.#forgetIdle(), IDLE);
+    unref(timer);
+    return timer;
   }
 
   /** Finds the services that need not be kept, the oldest first. */

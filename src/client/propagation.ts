@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { processState } from '../internal/process-state.ts';
 import {
   type Compensated,
   type CompensatedResponse,
@@ -41,7 +42,7 @@ export type ContextHeaders = IncomingHeaders | Iterable<readonly [string, string
 const MAX_TIMEOUTS_LENGTH = 256;
 
 /** The requests that made a call whose retries are spent. */
-const spentFor = new WeakSet<RequestContext>();
+const spentFor = processState('retries-spent-for', () => new WeakSet<RequestContext>());
 
 /**
  * Reads the context from the headers of an incoming request, whatever the case of their names.

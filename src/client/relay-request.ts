@@ -43,7 +43,7 @@ export interface RelayRequest extends RelayOptions, Partial<Pick<Options, 'heade
   /** The name under which the service is registered. */
   service: string;
   /** Default GET. */
-  method?: string;
+  method?: string | undefined;
   /** Starts with a slash. */
   path: string;
   /** Added to the path. An object is written as undici writes it. */
@@ -53,7 +53,7 @@ export interface RelayRequest extends RelayOptions, Partial<Pick<Options, 'heade
    * `content-length` is at most 64 KiB. A call with any other body is retried only while no
    * instance has received any of it.
    */
-  body?: RelayBody;
+  body?: RelayBody | undefined;
   /**
    * Milliseconds for the call up to the head of its response, retries included. Default: the
    * `timeout` of the service.

@@ -156,8 +156,8 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
   /** Takes the latency when the head has been judged: the pace of the rest is up to the reader. */
   hold(): void {
     if (this.#ended) return;
-    const { startedAt, call } = this.#attempt;
-    this.#latency = Math.max(0, performance.now() - startedAt - (call.callerWait?.waited ?? 0));
+    const { elapsed, call } = this.#attempt;
+    this.#latency = Math.max(0, elapsed - (call.callerWait?.waited ?? 0));
   }
 
   /** Delivers the response, if it was held back. */

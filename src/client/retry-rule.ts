@@ -1,5 +1,6 @@
 import type { Candidate } from '../balancing/strategy.ts';
 import { ServiceResponseError } from '../errors.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { isThenable } from '../internal/decision.ts';
 import { anObject, integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
@@ -23,7 +24,7 @@ import { type CallHeaders, replaceHeaders } from './service-call.ts';
 /** The client itself discards the responses that it does not hand out. */
 export interface ServiceRetryOptions extends Omit<RetryOptions, 'beforeRetry' | 'onDiscard'> {
   /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
-  statuses?: readonly number[];
+  statuses?: readonly number[] | undefined;
   /**
    * As that of a Retry; besides, it may give the headers that the next attempts have in place of
    * those of the same names: a refreshed `Authorization`. Requests of `createHttpAgent` keep theirs.
@@ -73,15 +74,15 @@ export class RetryRule {
    */
   readonly #retries: number = Infinity;
 
-  /** @param name that of the Retry, unless its options have one. */
-  constructor(retry: ServiceRetryOptions | Retry | false, name: string) {
+  /** @param name that of the Retry, unless its options have one; so is the clock. */
+  constructor(retry: ServiceRetryOptions | Retry | false, name: string, clock: Clock = systemClock) {
     if (retry instanceof Retry) this.retry = retry;
     if (retry instanceof Retry || retry === false) return;
     this.#options = retry;
-    this.budget = retry.budget ?? new RetryBudget({ name });
+    this.budget = retry.budget ?? new RetryBudget({ name, clock });
     if (retry.budget === undefined) this.#allowance = new LearningAllowance();
     if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
-    this.retry = createRetry({ name, ...retry }, this.budget, this.#allowance);
+    this.retry = createRetry({ name, clock, ...retry }, this.budget, this.#allowance);
   }
 
   /** Whether a call can have a retry should an attempt fail, as far as attempts and budget go. */

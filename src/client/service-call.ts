@@ -35,7 +35,7 @@ export interface ServiceCall {
   /** The name under which the service is registered. */
   service: string;
   /** Default GET. */
-  method?: string;
+  method?: string | undefined;
   /** Starts with one slash; characters beyond visible ASCII must be percent-encoded. */
   path: string;
   /**
@@ -52,25 +52,25 @@ export interface ServiceCall {
   body?: unknown;
   headers?: CallHeaders | undefined;
   /** Milliseconds for the whole call, retries included. Default: the service's `timeout`. */
-  timeout?: number;
+  timeout?: number | undefined;
   /** Attempts after the first. Default: as the service's `retry` says. */
-  retries?: number;
+  retries?: number | undefined;
   /**
    * Makes a POST or PATCH safe to send again: sent as `Idempotency-Key`, the same with each
    * attempt.
    */
-  idempotencyKey?: string;
+  idempotencyKey?: string | undefined;
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
-  hashKey?: string;
+  hashKey?: string | undefined;
   /**
    * Calls only instances with all of this metadata, such as `{ version: '2' }`. Default: as the
    * balancer says.
    */
-  select?: Selector;
+  select?: Selector | undefined;
   /** Cancels the call. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** The largest body that is accepted, in bytes. Default: the service's. */
-  maxResponseSize?: number;
+  maxResponseSize?: number | undefined;
 }
 
 /** A call, checked and ready to be sent to any instance. */

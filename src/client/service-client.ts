@@ -2,9 +2,10 @@ import { Readable } from 'node:stream';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { isName } from '../discovery/service-instance.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
-import { anObject, hasMethods, validateOptions } from '../internal/validate.ts';
+import { anObject, boolean, hasMethods, validateOptions } from '../internal/validate.ts';
 import { type Abortable, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { Context } from '../policies/context.ts';
@@ -17,26 +18,40 @@ import { createMeshFetch, type MeshFetch } from './mesh-fetch.ts';
 import { PoliciesByName } from './policies-by-name.ts';
 import type { ServiceResponse } from './response.ts';
 import { prepareCall, type ServiceCall } from './service-call.ts';
-import type { ServiceOptions } from './service-options.ts';
-import { ServicePolicies } from './service-policies.ts';
+import { type ServiceOptions, withoutResilience } from './service-options.ts';
+import { ServicePolicies, type ServicePolicyHandles } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 import { createStreamedTransport } from './streamed-response.ts';
 import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
   /** Lists the instances of services. Required unless a `loadBalancer` is given. */
-  discovery?: ServiceDiscovery;
+  discovery?: ServiceDiscovery | undefined;
   /**
    * Picks the instances. Default: a LoadBalancer over `discovery`, which is closed with the client.
    * A balancer that is given stays open.
    */
-  loadBalancer?: LoadBalancer;
+  loadBalancer?: LoadBalancer | undefined;
   /** Sent as `X-Service-Name`. Default: not sent. */
-  callerName?: string;
+  callerName?: string | undefined;
   /** How calls to any service are guarded. Default: as ServiceOptions say. */
-  defaults?: ServiceOptions;
+  defaults?: ServiceOptions | undefined;
   /** Options of single services, by name, in place of the same ones of `defaults`. */
-  services?: Readonly<Record<string, ServiceOptions>>;
+  services?: Readonly<Record<string, ServiceOptions>> | undefined;
+  /**
+   * False makes a plain client of it, as for tests: each call is one attempt at one instance, whatever
+   * `defaults`, `services` and the call itself say of retry, circuitBreaker, bulkhead,
+   * adaptiveConcurrency, adaptiveThrottle, hedge, rateLimit, coalesce and cache; and no instance is
+   * ejected. Timeouts, deadlines, `classify`, `fallback`, `maxResponseSize` and `connection` hold. A
+   * `loadBalancer` that is given follows its own options. Default true.
+   */
+  resilience?: boolean | undefined;
+  /**
+   * Tells the time, and sets the timers of the policies and of the balancer that are made here;
+   * policies and a `loadBalancer` that are given have their own. Sockets keep to real time. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 export interface ServiceClientEvents {
@@ -46,20 +61,6 @@ export interface ServiceClientEvents {
    */
   passthrough: [event: { host: string; service: string }];
 }
-
-/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
-export type ServicePolicyHandles = Pick<
-  ServicePolicies,
-  | 'circuitBreaker'
-  | 'retry'
-  | 'retryBudget'
-  | 'hedge'
-  | 'adaptiveThrottle'
-  | 'rateLimiter'
-  | 'caching'
-  | 'maxResponseSize'
-  | 'timeout'
->;
 
 /**
  * Calls services by name: it picks an instance, guards the call, sends it over kept-alive
@@ -86,25 +87,35 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       callerName: headerText,
       defaults: anObject,
       services: serviceTable,
+      resilience: boolean,
+      clock: clockOption,
     });
-    const { loadBalancer, callerName, defaults = {}, services = {} } = options;
-    const balancer = loadBalancer ?? createBalancer(options.discovery);
+    const { loadBalancer, callerName, defaults = {}, services = {}, resilience = true } = options;
+    const { clock = systemClock } = options;
+    const balancer = loadBalancer ?? createBalancer(options, clock);
     if (defaults.circuitBreaker instanceof CircuitBreaker) {
       throw new TypeError(
         "a CircuitBreaker judges one service: give the instance under 'services', or options here",
       );
     }
-    new ServicePolicies('defaults', defaults);
-    const timeouts = new SharedTimeouts();
-    const policies = new PoliciesByName(Object.keys(services), (service) => {
+    const timeouts = new SharedTimeouts(clock);
+    new ServicePolicies('defaults', defaults, timeouts);
+    const createPolicies = (service: string): ServicePolicies => {
       const own = Object.hasOwn(services, service) ? services[service] : undefined;
       const merged = { ...defaults, ...own };
-      return new ServicePolicies(service, merged, timeouts, () => balancer.allowProbes(service));
-    });
+      const onClose = () => balancer.allowProbes(service);
+      const policies = new ServicePolicies(service, merged, timeouts, onClose);
+      if (resilience) return policies;
+      // Options that have no effect must be right all the same.
+      return new ServicePolicies(service, withoutResilience(merged), timeouts);
+    };
+    const policies = new PoliciesByName(Object.keys(services), createPolicies, clock);
     this.#engine = new CallEngine({
       balancer,
       ownsBalancer: loadBalancer === undefined,
       callerName,
+      clock,
+      movesOn: resilience,
       policies,
       onPassthrough: (event) => void this.emit('passthrough', event),
     });
@@ -133,7 +144,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       if (fallback === undefined) return this.#call<T>(call, policies);
       const record = new FallbackRecord(call);
       const context = new Context(1, Infinity, record, sourceOf(call.signal), false);
-      return fallback.execute(() => this.#call<T>(call, policies, record), context);
+      // Whoever gives a service a fallback gives its calls a type that takes its values.
+      return fallback.execute(() => this.#call<T>(call, policies, record), context) as Promise<T>;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -220,8 +232,9 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 }
 
-function createBalancer(discovery: ServiceDiscovery | undefined): LoadBalancer {
-  if (discovery !== undefined) return new LoadBalancer({ discovery });
+function createBalancer({ discovery, resilience }: ServiceClientOptions, clock: Clock): LoadBalancer {
+  if (discovery !== undefined)
+    return new LoadBalancer({ discovery, clock, ...(resilience === false && { outlierDetection: false }) });
   throw new TypeError("ServiceClient needs the option 'discovery' or 'loadBalancer'");
 }
 

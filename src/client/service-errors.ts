@@ -51,7 +51,11 @@ const INVALID_REQUEST_CODES: ReadonlySet<string | undefined> = new Set([
  *
  * @param sent whether the request was handed to a connection
  */
-export function toServiceError(error: Error & { code?: string }, instance: Instance, sent: boolean): Error {
+export function toServiceError(
+  error: Error & { code?: string | undefined },
+  instance: Instance,
+  sent: boolean,
+): Error {
   if (error instanceof ResponseTooLargeError) return error;
   if (INVALID_REQUEST_CODES.has(error.code))
     return new InvalidRequestError(error.message || error.code!, { cause: error });

@@ -1,4 +1,5 @@
 import type { Candidate } from '../balancing/strategy.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
 import {
   createRollingWindow,
@@ -39,7 +40,7 @@ interface InstanceResults {
   /** window counts a call as failed if it failed, or was slow where that can open the breaker. */
   window: RollingWindow;
   failedLast: boolean;
-  /** recordedAt is when the latest result came, by `performance.now()`. */
+  /** recordedAt is when the latest result came. */
   recordedAt: number;
   /** failing tells whether the instance was ejected for failures in a row at its latest result. */
   failing: boolean;
@@ -48,7 +49,7 @@ interface InstanceResults {
 /** The options of a breaker that the evidence depends on. */
 export type EvidenceRules = Pick<
   CircuitBreakerOptions,
-  'window' | 'minimumCalls' | 'failureRatio' | 'slowCallRatio'
+  'window' | 'minimumCalls' | 'failureRatio' | 'slowCallRatio' | 'clock'
 > & {
   /**
    * Whether the failure ratio must be certain before it counts. A ratio that a user sets is taken
@@ -65,13 +66,14 @@ export type EvidenceRules = Pick<
  * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than
  * half of the ratio that opens the breaker, and if the results of the others make that no chance;
  * one that is ejected for failures in a row fails all of its calls. In a service of up to ten
- * instances, one that is well, or that may be since too little is known of it or its calls under
- * way may tell, keeps the breaker closed. In a larger service the instances without a call are
- * passed over, but ten must be known, and of the instances with calls no more may look well than
- * chance would make. Then the mean failure ratio of the known instances decides.
+ * instances, one that is well, or that may be since too little is known of it, keeps the breaker
+ * closed. In a larger service the instances without a call are passed over, but ten must be known,
+ * and of the instances with calls no more may look well than chance would make. Then the mean
+ * failure ratio of the known instances decides.
  */
 export class ServiceEvidence {
   readonly #rules: EvidenceRules;
+  readonly #clock: Clock;
   /** #ratio is the ratio of failed calls that opens the breaker. */
   readonly #ratio: number;
   /** #windowSize is the number of results that a window can hold. */
@@ -90,6 +92,7 @@ export class ServiceEvidence {
 
   constructor(rules: EvidenceRules) {
     this.#rules = rules;
+    this.#clock = rules.clock ?? systemClock;
     this.#ratio = Math.min(rules.failureRatio ?? 1, rules.slowCallRatio ?? 1);
     this.#windowSize = typeof rules.window === 'object' ? rules.window.calls : Infinity;
     this.#minimumCalls = Math.min(rules.minimumCalls ?? MINIMUM_CALLS, this.#windowSize);
@@ -101,7 +104,7 @@ export class ServiceEvidence {
     let results = this.#results.get(candidate);
     if (results === undefined) {
       results = {
-        window: createRollingWindow(this.#rules),
+        window: createRollingWindow(this.#rules, this.#clock),
         failedLast: false,
         failing: false,
         recordedAt: 0,
@@ -111,14 +114,14 @@ export class ServiceEvidence {
     // The results of an instance from before its ejection say nothing once it has returned. (A lone
     // instance is called while it is ejected.)
     const returned = results.failing && !candidate.failing && candidates.length > 1;
-    if (returned) results.window = createRollingWindow(this.#rules);
+    if (returned) results.window = createRollingWindow(this.#rules, this.#clock);
     this.#followRate(results.window);
     results.failing = candidate.failing;
     const { slowCallRatio, failureRatio } = this.#rules;
     const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
     results.window.record(bad, false);
     results.failedLast = failed;
-    results.recordedAt = performance.now();
+    results.recordedAt = this.#clock.now();
     this.#recorded++;
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }
@@ -184,7 +187,7 @@ export class ServiceEvidence {
    */
   #survey(): Survey | undefined {
     const survey = createSurvey();
-    const small = this.#small;
+    const small = this.#candidates.length <= SAMPLE_SIZE;
     for (const candidate of this.#candidates) {
       const window = this.#currentWindowOf(candidate);
       const calls = window?.calls ?? 0;
@@ -194,7 +197,7 @@ export class ServiceEvidence {
         survey.failureRatios++;
         survey.badRatios++;
       } else if (calls >= this.#requiredResults) {
-        this.#addKnown(survey, window!, candidate.inFlight);
+        this.#addKnown(survey, window!);
       } else if (small) {
         if (calls < MIN_FAILURES || this.#mayBeWell(candidate, calls)) return undefined;
       } else if (calls > 0 || candidate.inFlight > 0) {
@@ -206,12 +209,11 @@ export class ServiceEvidence {
   }
 
   /** Adds an instance of which enough is known to the survey. */
-  #addKnown(survey: Survey, window: RollingWindow, inFlight: number): void {
+  #addKnown(survey: Survey, window: RollingWindow): void {
     const ratio = failureRatioOf(window);
     survey.known++;
     survey.failureRatios += ratio;
-    if (ratio < WELL_PART * this.#ratio)
-      survey.promising.push({ window, underWay: this.#small ? inFlight : 0 });
+    if (ratio < WELL_PART * this.#ratio) survey.promising.push(window);
     else survey.badRatios += failureRatioOf(window.recent);
   }
 
@@ -221,10 +223,6 @@ export class ServiceEvidence {
    */
   #mayBeWell(candidate: Candidate, calls: number): boolean {
     return candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
-  }
-
-  get #small(): boolean {
-    return this.#candidates.length <= SAMPLE_SIZE;
   }
 
   /** Gives the results of an instance, if there are any and they are not outdated. */
@@ -240,7 +238,7 @@ export class ServiceEvidence {
   #isOutdated(candidate: Candidate): boolean {
     if (candidate.inFlight === 0 || !followsRate(this.#rules)) return false;
     const results = this.#results.get(candidate);
-    return results !== undefined && performance.now() - results.recordedAt > DEFAULT_WINDOW;
+    return results !== undefined && this.#clock.now() - results.recordedAt > DEFAULT_WINDOW;
   }
 
   /** #requiredResults is the number of results by which an instance is known. */

@@ -20,19 +20,19 @@ import type { ServiceRetryOptions } from './retry-rule.ts';
 /** How calls to a service are guarded. Each policy: options, an instance, or false for none. */
 export interface ServiceOptions {
   /** Milliseconds for the whole call, retries included. Default 30,000. */
-  timeout?: number | Timeout | false;
+  timeout?: number | Timeout | false | undefined;
   /**
    * Milliseconds for each attempt, up to the end of the response, or to its head with `request()`.
    * Default 10,000.
    */
-  attemptTimeout?: number | Timeout | false;
+  attemptTimeout?: number | Timeout | false | undefined;
   /**
    * Sends failed calls again. Default: 3 attempts, or up to 10 while there are instances that the
    * call has not been sent to and whose latest call did not fail; exponential backoff from 25 ms to
    * 1 s with full jitter, a budget of a fifth of the calls. Whatever the options say, a call that
    * the service may have processed is sent again only if it is idempotent.
    */
-  retry?: ServiceRetryOptions | Retry | false;
+  retry?: ServiceRetryOptions | Retry | false | undefined;
   /**
    * Judges the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the
    * last 20 if those are more, failed, and lets a probe through after 0.5 s, a quarter longer each
@@ -41,48 +41,48 @@ export interface ServiceOptions {
    * CircuitBreaker of the user follows its own rules alone; failures of an instance that is bad
    * while another is well do not count for it. See docs/service-client.md for what each option counts.
    */
-  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
+  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false | undefined;
   /**
    * Options make a bulkhead for each instance of the service; a Bulkhead is shared by all of them.
    * Default: 1,024 calls at once on each instance.
    */
-  bulkhead?: BulkheadOptions | Bulkhead | false;
+  bulkhead?: BulkheadOptions | Bulkhead | false | undefined;
   /**
    * Bounds the calls on each instance by a limit found from their latency, inside the bulkhead.
    * Default: none.
    */
-  adaptiveConcurrency?: AdaptiveConcurrencyOptions | false;
+  adaptiveConcurrency?: AdaptiveConcurrencyOptions | false | undefined;
   /** Rejects calls by itself while the service rejects too many. Default: none. */
-  adaptiveThrottle?: AdaptiveThrottleOptions | AdaptiveThrottle | false;
+  adaptiveThrottle?: AdaptiveThrottleOptions | AdaptiveThrottle | false | undefined;
   /**
    * Sends a second request, to another instance, when the response to a `call()` is late, if the
    * call is idempotent. Default: none.
    */
-  hedge?: HedgeOptions | Hedge | false;
+  hedge?: HedgeOptions | Hedge | false | undefined;
   /** Bounds how many calls begin. Default: none. */
-  rateLimit?: RateLimiterOptions | RateLimiter | false;
+  rateLimit?: RateLimiterOptions | RateLimiter | false | undefined;
   /** Lets equal `call()`s at the same time share one request. Default false. */
-  coalesce?: boolean;
+  coalesce?: boolean | undefined;
   /** Keeps the responses to `call()` for as long as HTTP allows. Default: none is kept. */
-  cache?: HttpCacheOptions | HttpCaching | false;
+  cache?: HttpCacheOptions | HttpCaching | false | undefined;
   /**
    * Tells how an attempt counts for the breaker and the balancer; with undefined the default holds:
    * the service has responded below 500, and failed from 500 on or without a response; 429 and
    * rejections by Holdfast itself say nothing.
    */
-  classify?: (outcome: Outcome<ResponseHead>) => Verdict | undefined;
+  classify?: ((outcome: Outcome<ResponseHead>) => Verdict | undefined) | undefined;
   /** Stands in for the result of `call()`. Default: none. */
-  fallback?: Fallback | false;
+  fallback?: Fallback | false | undefined;
   /**
    * The largest decoded body that `call()` accepts, in bytes; `fetch` and axios apply it to bodies
    * that are encoded. Default 10 MiB. `request()` applies it only if the call gives it.
    */
-  maxResponseSize?: number;
+  maxResponseSize?: number | undefined;
   /**
    * Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds
    * the number of connections.
    */
-  connection?: ConnectionOptions;
+  connection?: ConnectionOptions | undefined;
 }
 
 /** Checks of the options of a service. */
@@ -107,6 +107,22 @@ export const SERVICE_CHECKS = {
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
 };
+
+/** Gives the options of a service whose calls are one attempt each, and guarded by time alone. */
+export function withoutResilience(options: ServiceOptions): ServiceOptions {
+  return {
+    ...options,
+    retry: false,
+    circuitBreaker: false,
+    bulkhead: false,
+    adaptiveConcurrency: false,
+    adaptiveThrottle: false,
+    hedge: false,
+    rateLimit: false,
+    coalesce: false,
+    cache: false,
+  };
+}
 
 /**
  * Checks the options of limiters. Each instance has a limiter of its own, so that none can be

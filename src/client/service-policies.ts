@@ -1,5 +1,6 @@
 import type { Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import type { Clock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
@@ -29,8 +30,24 @@ import { SERVICE_CHECKS, type ServiceOptions } from './service-options.ts';
 import { ServiceVariants, type Variant } from './service-variants.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
+/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
+export interface ServicePolicyHandles {
+  readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly retry: Retry | undefined;
+  readonly retryBudget: RetryBudget | undefined;
+  readonly hedge: Hedge | undefined;
+  readonly adaptiveThrottle: AdaptiveThrottle | undefined;
+  readonly rateLimiter: RateLimiter | undefined;
+  readonly caching: HttpCaching | undefined;
+  /** Bytes that a response may have. */
+  readonly maxResponseSize: number;
+  /** Milliseconds that a call may take with all its attempts; Infinity without a limit. */
+  readonly timeout: number;
+}
+
 /** The policies in force for one service, in the order in which a call meets them. */
-export class ServicePolicies {
+export class ServicePolicies implements ServicePolicyHandles {
+  readonly clock: Clock;
   readonly fallback: Fallback | undefined;
   readonly retryRule: RetryRule;
   readonly hedge: Hedge | undefined;
@@ -52,7 +69,7 @@ export class ServicePolicies {
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
   #calls = 0;
-  /** calledAt is when the latest call began, on the clock of `performance.now()`. */
+  /** calledAt is when the latest call began. */
   calledAt = -Infinity;
   /** reached tells whether a call has found an instance of the service. */
   reached = false;
@@ -72,32 +89,34 @@ export class ServicePolicies {
   ) {
     this.#serviceName = serviceName;
     this.#timeouts = timeouts;
+    const { clock } = timeouts;
+    this.clock = clock;
     this.#variants = new ServiceVariants((own) => {
       return new ServicePolicies(serviceName, this.#optionsOfVariant(), timeouts, onClose, own);
-    });
+    }, clock);
     validateOptions(`ServiceClient, service '${serviceName}':`, options, SERVICE_CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
     this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000, 'attempt');
     const { retry = {}, circuitBreaker = {} } = options;
-    this.retryRule = new RetryRule(retry, serviceName);
-    this.breakerRule = new BreakerRule(serviceName, circuitBreaker, variant?.select);
+    this.retryRule = new RetryRule(retry, serviceName, clock);
+    this.breakerRule = new BreakerRule(serviceName, circuitBreaker, clock, variant?.select);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge({ name: serviceName, ...own }));
+    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge({ name: serviceName, clock, ...own }));
     this.adaptiveThrottle = toPolicy(
       AdaptiveThrottle,
       adaptiveThrottle,
-      (own) => new AdaptiveThrottle({ name: serviceName, ...own }),
+      (own) => new AdaptiveThrottle({ name: serviceName, clock, ...own }),
     );
     this.rateLimiter = toPolicy(
       RateLimiter,
       rateLimit,
-      (own) => new RateLimiter({ name: serviceName, ...own }),
+      (own) => new RateLimiter({ name: serviceName, clock, ...own }),
     );
     if (cache instanceof HttpCaching) this.caching = cache;
-    else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
+    else if (cache !== false || options.coalesce) this.caching = new HttpCaching({ clock, ...(cache || {}) });
     this.#timeout = this.#timeoutOf(options.timeout ?? 30_000, 'call');
     this.#pipeline = new Pipeline(
       {
@@ -169,7 +188,7 @@ export class ServicePolicies {
   /** Notes that a call has begun, which needs the policies until `leave()`. */
   enter(): void {
     this.#calls++;
-    this.calledAt = performance.now();
+    this.calledAt = this.clock.now();
   }
 
   leave(): void {
@@ -280,12 +299,14 @@ export class ServicePolicies {
 
   /** Creates the policies around each attempt on one instance. */
   createInstancePolicies(): InstancePolicies {
-    const name = this.#serviceName;
+    const common = { name: this.#serviceName, clock: this.clock };
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return {
-      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead({ name, ...own })),
+      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead({ ...common, ...own })),
       adaptiveConcurrency:
-        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency({ name, ...adaptiveConcurrency }),
+        adaptiveConcurrency === false
+          ? undefined
+          : new AdaptiveConcurrency({ ...common, ...adaptiveConcurrency }),
       attemptTimeout: this.#attemptTimeout,
     };
   }

@@ -24,18 +24,12 @@ export interface Survey {
   failureRatios: number;
   /** badRatios is the sum of the recent failure ratios of the known instances that fail much. */
   badRatios: number;
-  /** promising are the known instances that fail little. */
-  readonly promising: Promising[];
+  /** promising holds the results of the known instances that fail little. */
+  readonly promising: RollingWindow[];
   /** undecided counts the instances with calls of which too little is known. */
   undecided: number;
   /** possiblyWell counts the undecided instances that may be well. */
   possiblyWell: number;
-}
-
-/** A known instance that fails little, with its calls under way that are waited for. */
-interface Promising {
-  readonly window: RollingWindow;
-  readonly underWay: number;
 }
 
 export function createSurvey(): Survey {
@@ -64,21 +58,20 @@ export function addCounts(survey: Survey, window: RollingWindow | undefined): vo
 }
 
 /**
- * Whether a promising instance does better than it would by chance if it were as bad as the others,
- * or would if its calls under way succeed. The more instances there are, the more of them look well
- * by chance, and the less that counts.
+ * Whether a promising instance does better than it would by chance if it were as bad as the others.
+ * The more instances there are, the more of them look well by chance, and the less that counts.
  */
 export function hasClearlyWell(
   { recentCalls, recentFailures, promising }: Survey,
   instances: number,
 ): boolean {
   const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE_SIZE / instances);
-  return promising.some(({ window, underWay }) => {
+  return promising.some((window) => {
     const { calls, failures } = window.recent;
     const callsOfOthers = recentCalls - calls;
     // Others are known without a call if they are ejected for failures in a row.
     const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (recentFailures - failures) / callsOfOthers;
-    return chanceOf(window, underWay, successRateOfOthers) < unlikely;
+    return chanceOf(window, successRateOfOthers) < unlikely;
   });
 }
 
@@ -95,15 +88,14 @@ export function failureRatioOf({ failures, calls }: CallCounts): number {
 
 /**
  * Gives the probability that an instance does at least as well by chance where each call succeeds
- * with the same probability, if its calls under way succeed. Source: the bound of Chernoff and
- * Hoeffding, 'Probability Inequalities for Sums of Bounded Random Variables' (1963), Theorem 1.
+ * with the same probability. Source: the bound of Chernoff and Hoeffding, 'Probability Inequalities
+ * for Sums of Bounded Random Variables' (1963), Theorem 1.
  */
-function chanceOf({ calls, failures }: CallCounts, underWay: number, successRate: number): number {
-  const all = calls + underWay;
-  const successRatio = 1 - failures / all;
+function chanceOf(counts: CallCounts, successRate: number): number {
+  const successRatio = 1 - failureRatioOf(counts);
   if (successRatio <= successRate) return 1;
   const divergence =
     successRatio * Math.log(successRatio / successRate) +
     (successRatio === 1 ? 0 : (1 - successRatio) * Math.log((1 - successRatio) / (1 - successRate)));
-  return Math.exp(-all * divergence);
+  return Math.exp(-counts.calls * divergence);
 }

@@ -1,5 +1,6 @@
 import { keyOf, matches, type Selector } from '../balancing/selector.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import type { Clock } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, Observations } from '../internal/observation.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
@@ -27,12 +28,14 @@ export function createVariant(select: Selector): Variant {
 /** Holds the policies of the variants of one service. */
 export class ServiceVariants {
   readonly #create: (variant: Variant) => ServicePolicies;
+  readonly #clock: Clock;
   readonly #known = new Map<string, { readonly select: Selector; readonly policies: ServicePolicies }>();
 
   readonly #observations = new Observations();
 
-  constructor(create: (variant: Variant) => ServicePolicies) {
+  constructor(create: (variant: Variant) => ServicePolicies, clock: Clock) {
     this.#create = create;
+    this.#clock = clock;
   }
 
   /** Gives the policies of a variant; makes them for its first call. */
@@ -66,7 +69,7 @@ export class ServiceVariants {
 
   /** Forgets the variants of earlier configurations. */
   #forgetIdle(): void {
-    const now = performance.now();
+    const now = this.#clock.now();
     for (const [key, { policies }] of this.#known) {
       if (now - policies.calledAt >= IDLE && policies.mayBeForgotten(now, IDLE)) this.#known.delete(key);
     }

@@ -120,7 +120,7 @@ class StreamedHandler implements AttemptHandler, AbortListener {
 
   onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
     if (status < 200 || this.#sending.reason !== undefined) return;
-    this.#latency = performance.now() - this.#attempt.startedAt;
+    this.#latency = this.#attempt.elapsed;
     this.#source?.unlisten(this);
     this.#source = this.#options.cancellation;
     this.#body = new Readable({

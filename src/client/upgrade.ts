@@ -110,7 +110,7 @@ class UpgradeResult implements AttemptResult<UpgradeResponse>, UpgradeResponse {
     this.socket = socket;
     this.body = socket === undefined ? response : undefined;
     this.#attempt = attempt;
-    this.#latency = performance.now() - attempt.startedAt;
+    this.#latency = attempt.elapsed;
     this.succeeded = attempt.judge(this);
   }
 

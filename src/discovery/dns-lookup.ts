@@ -24,11 +24,11 @@ export interface DnsName {
    * no others, so that an instance with both counts once; the addresses of targets are found in
    * this way too. While the IPv4 lookup fails, the IPv6 addresses count beside the last IPv4 ones.
    */
-  type?: 'A' | 'AAAA' | 'SRV';
+  type?: 'A' | 'AAAA' | 'SRV' | undefined;
   /** Default 80, or 443 for `https`. Not with `SRV`, whose records have the port. */
-  port?: number;
+  port?: number | undefined;
   /** Default `http`. */
-  protocol?: 'http' | 'https';
+  protocol?: 'http' | 'https' | undefined;
 }
 
 export interface DnsAddressRecord {

@@ -41,25 +41,25 @@ export interface DnsServiceDiscoveryOptions {
    * leaves it as it is. Default: the servers of the host's configuration, each asked at most twice
    * in a lookup.
    */
-  resolver?: DnsResolver;
+  resolver?: DnsResolver | undefined;
   /**
    * The least milliseconds from an answer to the next lookup, unless `refresh()` asks for one.
    * Default 5,000, or `maxTtl` if that is less.
    */
-  minTtl?: number;
+  minTtl?: number | undefined;
   /**
    * The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more.
    */
-  maxTtl?: number;
+  maxTtl?: number | undefined;
   /** Milliseconds for a lookup with all its queries. Default 5,000. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * Milliseconds for which the last instances are kept once DNS answers that there are none, or no
    * such name. Infinity keeps them for ever, 0 not at all. Default 300,000.
    */
-  absenceGrace?: number;
+  absenceGrace?: number | undefined;
   /** A source of numbers from 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface DnsServiceDiscoveryEvents {

@@ -34,38 +34,38 @@ export interface HealthCheckerOptions {
    * The path that a check requests with GET where an instance has no `healthCheckUrl`. Default
    * '/health'.
    */
-  path?: string;
+  path?: string | undefined;
   /**
    * The status of a response that passes: one, several, or a function that tells at once. Default
    * 200 to 299.
    */
-  expectedStatus?: number | readonly number[] | ((status: number) => boolean);
+  expectedStatus?: number | readonly number[] | ((status: number) => boolean) | undefined;
   /** Milliseconds for a check, from the connection to the end of the response. Default 2,000. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * The most milliseconds between two checks of an instance; each wait is up to 15 % shorter at
    * random. Default 10,000.
    */
-  interval?: number;
+  interval?: number | undefined;
   /** Checks in a row that an unhealthy instance must pass to be healthy. Default 2. */
-  rise?: number;
+  rise?: number | undefined;
   /** Checks in a row that a healthy instance must fail to be unhealthy. Default 3. */
-  fall?: number;
+  fall?: number | undefined;
   /**
    * The most checks under way at once; others wait for their turn. Default 50. Many instances that
    * do not respond at all are checked less often for that reason: 50 checks at once with a timeout
    * of 2 seconds are 25 a second.
    */
-  maxConcurrent?: number;
+  maxConcurrent?: number | undefined;
   /**
    * Shares the work among checkers: the checker that has the lock of a service checks it, and
    * another checker takes over within four intervals of its death. While the lock service does not
    * respond each checker checks by itself. Leave the option out where each process keeps the status
    * for itself, as over static lists and DNS. Default: the checker always checks.
    */
-  locks?: LockService;
+  locks?: LockService | undefined;
   /** How connections are made: TLS, or a function, as `connection.connect` of a ServiceClient. */
-  connect?: buildConnector.BuildOptions | buildConnector.connector;
+  connect?: buildConnector.BuildOptions | buildConnector.connector | undefined;
 }
 
 export interface HealthCheckerEvents {

@@ -1,5 +1,5 @@
 import { ClosedError } from '../errors.ts';
-import { OBSERVE, type Observable } from '../internal/observation.ts';
+import { OBSERVE } from '../internal/observation.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -18,7 +18,7 @@ export interface InMemoryServiceDiscoveryOptions {
    * Milliseconds that an instance stays without a heartbeat; Infinity keeps it for ever. Default
    * 90,000.
    */
-  ttl?: number;
+  ttl?: number | undefined;
 }
 
 interface Entry {
@@ -44,7 +44,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
  * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are
  * notified in time.
  */
-export class InMemoryServiceDiscovery implements ServiceDiscovery, Observable {
+export class InMemoryServiceDiscovery implements ServiceDiscovery {
   readonly #ttl: number;
   readonly #services = new Map<string, Service>();
   readonly #watchers = new Watchers();

@@ -42,12 +42,12 @@ export interface ServiceRegistrarOptions {
    * The most milliseconds between heartbeats; each wait is up to 15 % shorter at random. Default
    * 30,000.
    */
-  heartbeatInterval?: number;
+  heartbeatInterval?: number | undefined;
   /**
    * The signal on which the instance is deregistered, before the signal has its usual effect.
    * Default: none.
    */
-  deregisterOn?: NodeJS.Signals | false;
+  deregisterOn?: NodeJS.Signals | false | undefined;
 }
 
 export interface RegisterOptions {
@@ -55,7 +55,7 @@ export interface RegisterOptions {
    * Milliseconds after which `register()` rejects if the instance is not registered by then.
    * Default 5,000.
    */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 export interface ServiceRegistrarEvents {

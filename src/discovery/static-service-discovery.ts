@@ -33,7 +33,7 @@ export type StaticServices = Readonly<Record<string, readonly StaticInstance[]>>
 
 export interface StaticFileOptions {
   /** Milliseconds between two readings of the file. Default 1,000. */
-  interval?: number;
+  interval?: number | undefined;
 }
 
 export interface StaticServiceDiscoveryEvents {

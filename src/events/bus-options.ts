@@ -17,17 +17,17 @@ export interface BusOptions<Events extends EventMap = EventMap> extends EventCod
    * Partitions of each topic: so many handlers of a group can work at once in order. Fixed when the
    * first event is stored. Default 8.
    */
-  partitions?: number;
+  partitions?: number | undefined;
   /**
    * Milliseconds for which an event is kept at least. An event that a group has not handled is kept
    * for longer. Default 86,400,000, a day.
    */
-  retention?: number;
+  retention?: number | undefined;
   /**
    * The most events of a partition. From 80 % on the event `nearlyFull` is emitted; then publishing
    * rejects, and nothing is dropped. Default 1,000,000.
    */
-  maxLength?: number;
+  maxLength?: number | undefined;
 }
 
 /** Checks a name of a service or a group. */

@@ -19,9 +19,9 @@ export interface CloudEvent<Data = unknown> {
   readonly partitionkey: string;
   readonly schemaversion: number;
   readonly correlationid: string;
-  readonly causationid?: string;
+  readonly causationid?: string | undefined;
   /** The metadata as JSON that cannot be extension attributes by themselves. */
-  readonly metadata?: string;
+  readonly metadata?: string | undefined;
   /** Any other metadata with a name of lower-case letters and digits, such as `traceparent`. */
   readonly [extension: string]: unknown;
 }

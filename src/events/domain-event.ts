@@ -6,10 +6,10 @@ export interface EventMetadata {
   /** The same in all that one request or one first event has caused. */
   readonly correlationId: string;
   /** The eventId of the event in whose handler this one was published. */
-  readonly causationId?: string;
+  readonly causationId?: string | undefined;
   /** W3C Trace Context of the request or event. */
-  readonly traceparent?: string;
-  readonly tracestate?: string;
+  readonly traceparent?: string | undefined;
+  readonly tracestate?: string | undefined;
   readonly [name: string]: unknown;
 }
 
@@ -43,7 +43,7 @@ export type NewEvent<Events extends EventMap = EventMap> = {
     'eventType' | 'aggregateId' | 'data'
   > &
     Partial<Pick<DomainEvent, 'eventId' | 'timestamp' | 'version' | 'source'>> & {
-      readonly metadata?: Partial<EventMetadata>;
+      readonly metadata?: Partial<EventMetadata> | undefined;
     };
 }[keyof Events & string];
 

@@ -11,7 +11,7 @@ import type { Inbox } from './inbox.ts';
 
 export interface PublishOptions {
   /** Milliseconds within which the event must be stored. Default: the bus's `publishTimeout`, or 5,000. */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /** Tells a handler about the attempt that it is. */
@@ -35,24 +35,24 @@ interface HandlingOptions {
    * Attempts to handle an event, the first one included, before it goes to the dead letters; Infinity
    * for no end. Default 5.
    */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /**
    * The waits between attempts. Default: exponential from 100 ms to 30 s, with full jitter. One that
    * throws, or gives no number at once, as an async function does, counts as 1,000 ms, with a warning.
    */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
   /**
    * Whether the events of one aggregate are handled one after the other, over retries too. Default
    * true.
    */
-  ordered?: boolean;
+  ordered?: boolean | undefined;
   /** Handlers under way at once. Default 16. */
-  concurrency?: number;
+  concurrency?: number | undefined;
   /**
    * The most events of one partition that are read and not handled yet: then the partition pauses.
    * Default 100.
    */
-  prefetch?: number;
+  prefetch?: number | undefined;
 }
 
 /** A subscription of a group: of its members, in whatever processes, one handles each event. */
@@ -62,10 +62,10 @@ export interface GroupOptions<Tx = undefined> extends HandlingOptions {
    * Where the group begins when it is first seen: with the oldest event that is kept, or with those
    * to come. Default `start`.
    */
-  from?: 'start' | 'now';
+  from?: 'start' | 'now' | undefined;
   /** Remembers what was handled, so that an event that is delivered twice is handled once. */
-  inbox?: Inbox<Tx>;
-  broadcast?: false;
+  inbox?: Inbox<Tx> | undefined;
+  broadcast?: false | undefined;
 }
 
 /** A subscription of every process by itself, to the events from now on. */
@@ -89,7 +89,7 @@ export interface AttemptError {
   readonly at: number;
   readonly name: string;
   readonly message: string;
-  readonly code?: string;
+  readonly code?: string | undefined;
 }
 
 /** An event that a group could not handle. */
@@ -105,12 +105,12 @@ export interface DeadLetter<Event extends DomainEvent = DomainEvent> {
 
 export interface ReplayOptions<Pattern extends string = string> {
   /** Milliseconds since 1970. Default: all that is kept. */
-  since?: number;
+  since?: number | undefined;
   /** Milliseconds since 1970. Default: up to now. */
-  until?: number;
+  until?: number | undefined;
   /** Default: all types. */
-  type?: Pattern;
-  aggregateId?: string;
+  type?: Pattern | undefined;
+  aggregateId?: string | undefined;
 }
 
 /** Where events come from that are relayed from an outbox, and how far they are. */
@@ -156,7 +156,7 @@ export interface EventBus<Events extends EventMap = EventMap> {
   /** Lists the events that a group could not handle, the oldest first. */
   deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>>;
   /** Delivers dead letters to their group again; gives how many. */
-  redrive(options: { group: string; eventId?: string }): Promise<number>;
+  redrive(options: { group: string; eventId?: string | undefined }): Promise<number>;
   /**
    * Reads the events that are kept, in the order of their publication, apart from all groups. An
    * event that this process cannot read, since it is invalid or its version is newer, is passed

@@ -20,20 +20,20 @@ export interface EventCodecOptions<Events extends EventMap = EventMap> {
    * Schemas of the data, by type. An event is validated when it is published, and again when it is
    * received: a handler gets what the schema makes of the data.
    */
-  schemas?: { readonly [Type in keyof Events & string]?: StandardSchema<Events[Type]> };
+  schemas?: { readonly [Type in keyof Events & string]?: StandardSchema<Events[Type]> } | undefined;
   /**
    * Functions that make the data of the next version of those of a former one, by type and by the
    * version that they take. The highest of these versions plus one is the current one.
    */
-  upcast?: UpcastOptions;
+  upcast?: UpcastOptions | undefined;
   /**
    * Decides about an event whose version is newer than this process knows. `hold`: it and the
    * later events of its aggregate wait for a process that knows it, as there is one in a rolling
    * deployment, up to `holdFor`. `dead`: it goes to the dead letters. Default `hold`.
    */
-  newerVersion?: 'hold' | 'dead';
+  newerVersion?: 'hold' | 'dead' | undefined;
   /** Milliseconds for which an event of a newer version waits. Default 600,000, ten minutes. */
-  holdFor?: number;
+  holdFor?: number | undefined;
 }
 
 const anySchema = (value: unknown, option: string) => {

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import { processState } from '../internal/process-state.ts';
 import {
   currentRequestContext,
   REQUEST_ID,
@@ -9,7 +10,7 @@ import {
 } from '../internal/request-context.ts';
 import type { DomainEvent, EventMetadata } from './domain-event.ts';
 
-const storage = new AsyncLocalStorage<DomainEvent>();
+const storage = processState('event', () => new AsyncLocalStorage<DomainEvent>());
 
 /** Gives the event that is being handled, if there is one. */
 export function currentEvent(): DomainEvent | undefined {

@@ -161,7 +161,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   }
 
   /** @throws StreamFullError if a partition has as many events as it may: what is left stays dead */
-  async redrive(options: { group: string; eventId?: string }): Promise<number> {
+  async redrive(options: { group: string; eventId?: string | undefined }): Promise<number> {
     checkGroupOptions('redrive()', options, { eventId: nonEmptyString });
     this.#checkOpen();
     const { group, eventId } = options;

@@ -5,9 +5,9 @@ import type { Inbox } from './inbox.ts';
 
 export interface InMemoryInboxOptions {
   /** Milliseconds for which an event is remembered, or Infinity. Default 86,400,000, a day. */
-  ttl?: number;
+  ttl?: number | undefined;
   /** The most events that are remembered; the oldest is forgotten first. Default 100,000. */
-  maxSize?: number;
+  maxSize?: number | undefined;
 }
 
 /**

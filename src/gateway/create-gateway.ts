@@ -25,7 +25,7 @@ export interface ListenOptions {
   /** 0 for a free port. */
   port: number;
   /** Default '127.0.0.1', which only this machine reaches. */
-  host?: string;
+  host?: string | undefined;
 }
 
 /** A gateway with a server of its own. */

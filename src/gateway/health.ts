@@ -18,16 +18,16 @@ export interface GatewayHealth {
   /** An ISO date. */
   readonly timestamp: string;
   /** Only for callers with a token or a key, and internal addresses. */
-  readonly services?: Readonly<Record<string, ServiceHealth>>;
+  readonly services?: Readonly<Record<string, ServiceHealth>> | undefined;
 }
 
 /** How calls of one service went, as the circuit breaker knows from them. */
 export interface ServiceHealth {
   readonly status: GatewayHealthStatus;
   /** Undefined for a service without one. */
-  readonly circuitBreaker?: CircuitState;
+  readonly circuitBreaker?: CircuitState | undefined;
   /** The breakers of the versions that requests are split over, by their selectors. */
-  readonly versions?: Readonly<Record<string, CircuitState>>;
+  readonly versions?: Readonly<Record<string, CircuitState>> | undefined;
 }
 
 /** The parts of a gateway from which its health is read. */

@@ -130,7 +130,7 @@ const MALFORMED = new Rejection(400, 'bad-request', 'The request is not valid HT
 const ENDED_WITHIN = 'HPE_INVALID_EOF_STATE';
 
 /** Responds on a connection whose bytes Node could not read as a request, and ends it. */
-export function rejectConnection(error: Error & { code?: string }, socket: Duplex): void {
+export function rejectConnection(error: Error & { code?: string | undefined }, socket: Duplex): void {
   // A client that leaves between two requests waits for no response either.
   if (error.code === ENDED_WITHIN && currentResponse(socket)?.req.complete) socket.destroy();
   else end(socket, PARSER_ERRORS[error.code ?? ''] ?? MALFORMED);

@@ -25,7 +25,7 @@ export interface AppGateway {
 
 export interface GatewayPluginOptions extends GatewayOptions {
   /** Begins the paths of all routes, after the prefix of the app. Default: none. */
-  prefix?: string;
+  prefix?: string | undefined;
 }
 
 /** A plugin of Fastify, by a type that names none of Fastify's: see GatewayLogger. */

@@ -37,7 +37,7 @@ interface Failure {
   readonly code: string;
   readonly detail: string;
   /** Milliseconds. */
-  readonly retryAfter?: number;
+  readonly retryAfter?: number | undefined;
 }
 
 /** Describes an error that has no better description: it may be a fault of the gateway. */
@@ -96,7 +96,7 @@ const FAILURES: Readonly<Partial<Record<ErrorCode, Failure>>> = {
 export function toProblem(error: unknown): Problem {
   if (error instanceof Rejection) return describe(error, Object.entries(error.headers).flat());
   const failure = error instanceof HoldfastError ? (FAILURES[error.code] ?? UNKNOWN) : UNKNOWN;
-  const { retryAfter = failure.retryAfter } = error as { retryAfter?: number };
+  const { retryAfter = failure.retryAfter } = error as { retryAfter?: number | undefined };
   if (failure.status !== 503 || retryAfter === undefined) return describe(failure, []);
   const seconds = Math.min(Math.max(1, Math.ceil(retryAfter / 1_000)), MAX_RETRY_AFTER);
   return describe(failure, ['retry-after', String(seconds)]);

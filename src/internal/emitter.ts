@@ -70,6 +70,7 @@ export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventE
   readonly #channels: Map<PropertyKey, Channel>;
   #observations: Observations | undefined = undefined;
 
+  /** @internal */
   constructor(kind: string) {
     super();
     this.#kind = kind;

@@ -1,3 +1,5 @@
+import { type Clock, clearTimer, ref, systemClock, timerSourceOf, unref } from './clock.ts';
+
 /** Milliseconds by which timers are usually late. A later one lets the event loop read first. */
 const PUNCTUAL = 2;
 
@@ -19,41 +21,45 @@ const CONSIDERABLE = 0.1;
  */
 export class StallAwareTimer {
   readonly #ended: (firedAt: number) => void;
-  #timer: NodeJS.Timeout | undefined = undefined;
+  readonly #clock: Clock;
+  #timer: unknown = undefined;
+  #timerSource: unknown = undefined;
   #due = 0;
   #stallBeganAt = 0;
   #stallEndedAt = -Infinity;
 
   /** @param ended called, once the event loop has read, with the time when the timer fired */
-  constructor(ended: (firedAt: number) => void) {
+  constructor(ended: (firedAt: number) => void, clock: Clock = systemClock) {
     this.#ended = ended;
-  }
-
-  /** Whether it was started, and not stopped since. */
-  get active(): boolean {
-    return this.#timer !== undefined;
+    this.#clock = clock;
   }
 
   /**
-   * Starts it anew. `due` is when it should fire, on the clock of `performance.now()`; it may have
-   * passed.
+   * Whether it was started, and not stopped since; false once other timers have replaced the one by
+   * which it was started.
    */
-  start(delay: number, due: number = performance.now() + delay): void {
+  get active(): boolean {
+    return this.#timer !== undefined && this.#timerSource === timerSourceOf(this.#clock);
+  }
+
+  /** Starts it anew. `due` is when it should fire, on its clock; it may have passed. */
+  start(delay: number, due: number = this.#clock.now() + delay): void {
     this.#due = due;
-    this.#timer = setTimeout(this.#fire, Math.max(0, delay));
+    this.#timer = this.#clock.setTimeout(this.#fire, Math.max(0, delay));
+    this.#timerSource = timerSourceOf(this.#clock);
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) clearTimer(this.#clock, this.#timer, this.#timerSource);
     this.#timer = undefined;
   }
 
   ref(): void {
-    this.#timer?.ref();
+    ref(this.#timer);
   }
 
   unref(): void {
-    this.#timer?.unref();
+    unref(this.#timer);
   }
 
   /**
@@ -67,14 +73,18 @@ export class StallAwareTimer {
   }
 
   readonly #fire = () => {
-    const now = performance.now();
+    const now = this.#clock.now();
     const late = now - this.#due;
     if (late > TOLERANCE) {
       this.#stallBeganAt = this.#due;
       this.#stallEndedAt = now;
+    } else if (now < this.#stallEndedAt) {
+      // The clock was set back since.
+      this.#stallEndedAt = -Infinity;
     }
     if (late <= PUNCTUAL) {
-      this.#ended(now);
+      // A timer that fires far too early runs on other time than the clock: its delay is over.
+      this.#ended(late < -PUNCTUAL ? this.#due : now);
       return;
     }
     const timer = this.#timer;

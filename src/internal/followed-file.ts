@@ -5,12 +5,12 @@ import { fileURLToPath } from 'node:url';
 
 export interface FollowedFileOptions {
   /** The text that is in use already. */
-  accepted?: string;
+  accepted?: string | undefined;
   /**
    * Waits until two readings in a row have found the same text: a part of a text that is being written
    * could be a valid one.
    */
-  settled?: boolean;
+  settled?: boolean | undefined;
 }
 
 /** Bytes that a file may have. */

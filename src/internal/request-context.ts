@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { processState } from './process-state.ts';
 
 /** The context of a request that a service handles, and passes on to the services that it calls. */
 export interface RequestContext {
@@ -58,7 +59,7 @@ export const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da
 /** A list of printable characters. W3C Trace Context, section 3.3.1.5, asks for 512 at least. */
 export const TRACESTATE = /^[\x20-\x7e]{1,512}$/;
 
-const storage = new AsyncLocalStorage<RequestContext>();
+const storage = processState('request-context', () => new AsyncLocalStorage<RequestContext>());
 
 /** Runs a function, and all that it starts, within the context. */
 export function runInRequestContext<T>(context: RequestContext, fn: () => T): T {

@@ -8,7 +8,7 @@ import { shown } from './shown.ts';
 export interface Check {
   (value: unknown, option: string): void;
   /** Finds the same without an error, which costs much where another check may pass. */
-  readonly findMismatch?: (value: unknown) => Mismatch | undefined;
+  readonly findMismatch?: ((value: unknown) => Mismatch | undefined) | undefined;
 }
 
 /** A value that is not allowed is of the wrong type, or a number out of range. */

@@ -197,7 +197,7 @@ export class AgentAttempt implements AbortListener {
 
   #responded(status: number, headers: ResponseHeaders): void {
     this.#attempt.context.unlisten(this);
-    this.#latency = performance.now() - this.#attempt.startedAt;
+    this.#latency = this.#attempt.elapsed;
     this.#attempt.invalidateCache();
     this.#response = new AgentResponse(this.#attempt, status, headers);
     this.#resolve(this.#response);

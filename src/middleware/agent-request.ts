@@ -16,7 +16,7 @@ import { completeHead, readValues } from './request-head.ts';
 export interface AgentClientRequest extends ClientRequest {
   /** Gives the request a socket, or tells it in the next tick that there is none. */
   onSocket(socket: Socket | null, error?: Error): void;
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /** Gets the sockets to the instance of an attempt; makes them for the first one. */
@@ -51,7 +51,7 @@ export class AgentRequest implements InFlightCall {
   readonly #destroy: (error?: Error) => ClientRequest;
   /** `#host` is the `Host` that Node made of the URL; undefined if the caller has set one. */
   readonly #host: unknown;
-  readonly #createdAt = performance.now();
+  #sentAt = 0;
   #over = false;
 
   /** @param onEnd is called once, when the request and its response are over */
@@ -78,6 +78,7 @@ export class AgentRequest implements InFlightCall {
   }
 
   async send(engine: CallEngine, service: string, getSockets: GetSockets): Promise<void> {
+    this.#sentAt = engine.clock.now();
     // The caller may set headers right after it has created the request.
     await undefined;
     const { method, path } = this.request;
@@ -130,13 +131,13 @@ export class AgentRequest implements InFlightCall {
    */
   completeFor(attempt: Attempt, authority: string): void {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
-    const now = performance.now();
+    const now = attempt.policies.clock.now();
     try {
       completeHead(
         this.request,
         unchanged ? authority : undefined,
         attempt.buildHeaders(now),
-        now - this.#createdAt,
+        now - this.#sentAt,
       );
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });

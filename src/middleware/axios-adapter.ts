@@ -18,23 +18,25 @@ import { checkSignal } from '../policies/abort.ts';
 
 /** The part of the configuration of a request that the adapter reads. */
 interface AxiosConfig {
-  method?: string;
+  method?: string | undefined;
   data?: unknown;
-  headers?: {
-    getContentType(): unknown;
-    delete(name: string): unknown;
-    set(name: string, value: string, rewrite: boolean): unknown;
-  };
+  headers?:
+    | {
+        getContentType(): unknown;
+        delete(name: string): unknown;
+        set(name: string, value: string, rewrite: boolean): unknown;
+      }
+    | undefined;
   signal?: unknown;
-  decompress?: boolean;
+  decompress?: boolean | undefined;
   timeout?: unknown;
-  maxContentLength?: number;
-  responseType?: string;
-  maxRedirects?: number;
-  fetchOptions?: object;
+  maxContentLength?: number | undefined;
+  responseType?: string | undefined;
+  maxRedirects?: number | undefined;
+  fetchOptions?: object | undefined;
   onUploadProgress?: unknown;
-  timeoutErrorMessage?: string;
-  transitional?: { clarifyTimeoutError?: boolean };
+  timeoutErrorMessage?: string | undefined;
+  transitional?: { clarifyTimeoutError?: boolean | undefined } | undefined;
 }
 
 interface AxiosResponse {
@@ -45,11 +47,11 @@ interface AxiosResponse {
 }
 
 interface AxiosError extends Error {
-  isAxiosError?: boolean;
-  code?: string;
+  isAxiosError?: boolean | undefined;
+  code?: string | undefined;
   config?: unknown;
   request?: unknown;
-  response?: AxiosResponse;
+  response?: AxiosResponse | undefined;
 }
 
 type Adapter = (config: object) => Promise<AxiosResponse>;

@@ -19,12 +19,12 @@ export interface MeshHttpAgentOptions extends MeshOptions {
    * `maxSockets` is for each of them. `keepAlive` is on by default, and an idle socket to an
    * instance is closed after 4,000 ms.
    */
-  agent?: AgentOptions;
+  agent?: AgentOptions | undefined;
   /**
    * The agents for requests to hosts outside the mesh. Default: the agent itself sends them, as one
    * of Node's own would.
    */
-  passthrough?: PassthroughAgents;
+  passthrough?: PassthroughAgents | undefined;
 }
 
 interface PassthroughAgents {
@@ -100,7 +100,11 @@ export class MeshHttpAgent extends HttpAgent {
   readonly #mesh: Mesh;
   readonly #passthrough: HttpAgent | undefined;
 
-  /** Is called by `createHttpAgent`. */
+  /**
+   * Is called by `createHttpAgent`.
+   *
+   * @internal
+   */
   constructor(mesh: Mesh, options: AgentOptions, { http, https }: PassthroughAgents) {
     super({ keepAlive: true, ...options });
     this.https = new MeshHttpsAgent(mesh, options, https);
@@ -108,7 +112,11 @@ export class MeshHttpAgent extends HttpAgent {
     this.#passthrough = http;
   }
 
-  /** Is called by Node for each request. */
+  /**
+   * Is called by Node for each request.
+   *
+   * @internal
+   */
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
     if (!this.#mesh.accept(request, options, 'http:')) passThrough(this, this.#passthrough, request, options);
   }

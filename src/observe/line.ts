@@ -11,7 +11,7 @@ export interface Line<Event> {
    * For an event that may come with every call: the first one is logged, and then the number of those
    * that came with the same key, every ten seconds while more come.
    */
-  readonly countBy?: (event: Event) => string;
+  readonly countBy?: ((event: Event) => string) | undefined;
 }
 
 type EventOf<Events, Name extends keyof Events> = Events[Name] extends readonly [infer Event] ? Event : never;

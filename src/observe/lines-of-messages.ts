@@ -63,7 +63,7 @@ interface OutboxEvents {
   acquire: [{ partition: number }];
   lose: [{ partition: number }];
   relay: [{ partition: number; count: number; position: bigint }];
-  error: [{ error: unknown; partition?: number }];
+  error: [{ error: unknown; partition?: number | undefined }];
 }
 
 export const POSTGRES_OUTBOX: Lines<OutboxEvents> = {

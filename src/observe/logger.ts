@@ -12,7 +12,7 @@ export type Logger = Readonly<Record<LogLevel, (fields: LogFields, message: stri
 
 export interface ConsoleLoggerOptions {
   /** The least level that is written. Default `info`. */
-  level?: LogLevel;
+  level?: LogLevel | undefined;
 }
 
 /**

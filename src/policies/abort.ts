@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { shown } from '../internal/shown.ts';
@@ -37,15 +38,15 @@ export class OnAbort implements AbortListener {
 }
 
 /**
- * Waits for `wait` milliseconds; rejects at once with the reason if the call is aborted meanwhile.
+ * Waits for `wait` milliseconds of the clock; rejects at once with the reason if the call is aborted meanwhile.
  */
-export function pause(wait: number, context: Context): Promise<void> {
+export function pause(wait: number, context: Context, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = new OnAbort((reason) => {
-      clearTimeout(timer);
+      clock.clearTimeout(timer);
       reject(reason);
     });
-    const timer = setTimeout(() => {
+    const timer = clock.setTimeout(() => {
       context.unlisten(onAbort);
       resolve();
     }, wait);
@@ -76,18 +77,22 @@ export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Pro
  * Settles as the promise does; gives undefined at the deadline of the call, if no timer watches over
  * that, and rejects at once with the reason if the call is aborted before.
  */
-export async function untilDeadline<T>(promise: PromiseLike<T>, context: Context): Promise<T | undefined> {
+export async function untilDeadline<T>(
+  promise: PromiseLike<T>,
+  context: Context,
+  clock: Clock,
+): Promise<T | undefined> {
   if (context.timed || context.deadline === Infinity) return unlessAborted(promise, context);
-  let timer: NodeJS.Timeout | undefined;
+  let timer: unknown;
   const deadline = new Promise<undefined>((resolve) => {
     // A timer may fire a millisecond early.
-    const left = Math.ceil(context.deadline - performance.now()) + 1;
-    timer = setTimeout(resolve, Math.min(left, MAX_DELAY), undefined);
+    const left = Math.ceil(context.deadline - clock.now()) + 1;
+    timer = clock.setTimeout(() => resolve(undefined), Math.min(left, MAX_DELAY));
   });
   try {
     return await unlessAborted(Promise.race([promise, deadline]), context);
   } finally {
-    clearTimeout(timer);
+    clock.clearTimeout(timer);
   }
 }
 

@@ -1,4 +1,5 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import {
   any,
@@ -21,15 +22,15 @@ import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
-import { isInconclusive, type Outcome, start } from './outcome.ts';
-import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
+import { isInconclusive, type Outcome, type OutcomeFunction, start } from './outcome.ts';
+import { describeWait, type TimedPolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
-const ALGORITHMS = {
+const ALGORITHMS: Readonly<Record<'gradient2' | 'vegas' | 'aimd', () => ConcurrencyLimit>> = {
   gradient2: () => new SlowStart(new Gradient2Limit()),
   vegas: () => new SlowStart(new VegasLimit()),
   aimd: () => new SlowStart(new AimdLimit()),
-} satisfies Record<string, () => ConcurrencyLimit>;
+};
 
 /** A kind of calls, and its guaranteed share of the limit. */
 export interface ConcurrencyPartition {
@@ -41,41 +42,41 @@ export interface ConcurrencyPartition {
   share: number;
 }
 
-export interface AdaptiveConcurrencyOptions extends PolicyOptions {
+export interface AdaptiveConcurrencyOptions extends TimedPolicyOptions {
   /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
-  algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
+  algorithm?: 'gradient2' | 'vegas' | 'aimd' | ConcurrencyLimit | undefined;
   /**
    * The first limit, which holds until ten calls have ended. Default 100, or the nearest that
    * `minLimit` and `maxLimit` allow.
    */
-  initialLimit?: number;
+  initialLimit?: number | undefined;
   /** The limit never falls below it. Default 1. */
-  minLimit?: number;
+  minLimit?: number | undefined;
   /** The limit never rises above it. Default 10,000. */
-  maxLimit?: number;
+  maxLimit?: number | undefined;
   /**
    * Milliseconds of calls on which a change of the limit is based. Default 500. While one of the
    * built-in algorithms looks upward, a fifth of them, or as long as a call takes, is enough.
    */
-  window?: number;
+  window?: number | undefined;
   /** Calls that may wait for a place. Default 0, or 100 with `partitions`, which need a queue. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
   /**
    * The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all
    * calls alike.
    */
-  partitions?: readonly ConcurrencyPartition[];
+  partitions?: readonly ConcurrencyPartition[] | undefined;
   /**
    * Gives the name of the partition of a call. An unknown name stands for the least critical one.
    */
-  partition?: (context: CallContext) => string | undefined;
+  partition?: ((context: CallContext) => string | undefined) | undefined;
   /**
    * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
    * with the status 429 or 503.
    */
-  isDropped?: (outcome: Outcome<unknown>) => boolean;
+  isDropped?: OutcomeFunction<boolean, []> | undefined;
 }
 
 export interface AdaptiveConcurrencyEvents {
@@ -129,9 +130,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   readonly #window: SampleWindow;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
+  readonly #clock: Clock;
   readonly #partitions: readonly Partition[];
   readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
-  readonly #isDropped: ((outcome: Outcome<unknown>) => boolean) | undefined;
+  readonly #isDropped: AdaptiveConcurrencyOptions['isDropped'];
   /** #estimate is the limit with its fraction, from which the algorithm continues. */
   #estimate: number;
   #limit: number;
@@ -141,6 +143,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     super('adaptive-concurrency', options);
     validateOptions('AdaptiveConcurrency', options, {
       name: nonEmptyString,
+      clock: clockOption,
       algorithm: either(
         "'gradient2', 'vegas', 'aimd' or an object with next()",
         oneOf(...Object.keys(ALGORITHMS)),
@@ -179,8 +182,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     this.#window = new SampleWindow(options.window ?? 500);
     this.#maxQueue = maxQueue;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
+    const clock = options.clock ?? systemClock;
+    this.#clock = clock;
     this.#partitions = (partitions ?? [{ name: '', share: 1 }]).map(
-      ({ name, share }, rank) => new Partition(name, share, rank),
+      ({ name, share }, rank) => new Partition(name, share, rank, new WaitQueue(clock)),
     );
     this.#partitionNamed = options.partition;
     this.#isDropped = options.isDropped;
@@ -203,6 +208,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     return queued;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const partition = this.#partitionOf(context);
     this.#window.arrive();
@@ -212,7 +218,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   }
 
   #runInPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
-    const startedAt = performance.now();
+    const startedAt = this.#clock.now();
     const call: LimitedCall = { context, partition, inFlight: this.#inFlight, startedAt };
     this.#window.begin(startedAt);
     return start(operation, context).then(
@@ -242,7 +248,9 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     try {
       const dropped = this.#wasDropped(ok, result, context);
       if (dropped === undefined) return;
-      const now = performance.now();
+      const now = this.#clock.now();
+      // The time of a call is not known if the clock was set back meanwhile.
+      if (now < startedAt) return;
       const growing = this.#algorithm.growing === true;
       const waited = context.call.callerWait?.waited ?? 0;
       const sample = this.#window.add(now - startedAt - waited, inFlight, dropped, now, growing);
@@ -359,13 +367,14 @@ class Partition {
   readonly share: number;
   /** rank is 0 for the most critical partition. */
   readonly rank: number;
-  readonly queue = new WaitQueue();
+  readonly queue: WaitQueue;
   inFlight = 0;
 
-  constructor(name: string, share: number, rank: number) {
+  constructor(name: string, share: number, rank: number, queue: WaitQueue) {
     this.name = name;
     this.share = share;
     this.rank = rank;
+    this.queue = queue;
   }
 
   /**

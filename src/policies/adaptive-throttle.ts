@@ -1,31 +1,32 @@
 import { ThrottledError } from '../errors.ts';
+import { clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
-import type { CallContext, Context, Operation } from './context.ts';
+import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import { effectiveOutcome, isInconclusive, type Outcome, type OutcomeFunction, start } from './outcome.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { TimeWindow } from './rolling-window.ts';
 
-export interface AdaptiveThrottleOptions extends PolicyOptions {
+export interface AdaptiveThrottleOptions extends TimedPolicyOptions {
   /**
    * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
    * more; more finds out sooner that it has recovered. Default 2.
    */
-  k?: number;
+  k?: number | undefined;
   /**
    * Milliseconds for which calls are counted. Default 2,000. More lets fewer calls through beyond
    * `k` for each that is accepted, since each process adds one a window; less lets a backend that
    * has recovered serve all sooner.
    */
-  window?: number;
+  window?: number | undefined;
   /**
    * Whether the backend accepted the call, even if it failed later. Default: it did unless the call
    * ended with an error. The function is not called for calls that count as neither.
    */
-  isAccepted?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isAccepted?: OutcomeFunction<boolean> | undefined;
   /** Numbers from 0 up to 1. Default `Math.random`. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface AdaptiveThrottleEvents {
@@ -67,6 +68,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     super('adaptive-throttle', options);
     validateOptions('AdaptiveThrottle', options, {
       name: nonEmptyString,
+      clock: clockOption,
       k: number(1),
       window: number(1, MAX_DELAY),
       isAccepted: isFunction,
@@ -75,7 +77,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;
     this.#random = options.random ?? Math.random;
-    this.#requests = new TimeWindow(options.window ?? 2_000);
+    this.#requests = new TimeWindow(options.window ?? 2_000, 0, options.clock ?? systemClock);
   }
 
   /** The share of calls that it rejects now, 0 to 1. */
@@ -86,6 +88,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     return Math.max(0, (calls - this.#k * (calls - failures)) / (calls + 1));
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const probability = this.rejectionProbability;
     if (probability > 0 && decided(this.#random(), "AdaptiveThrottle option 'random'") < probability)

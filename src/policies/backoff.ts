@@ -20,19 +20,19 @@ export interface ExponentialBackoffOptions {
   /** Milliseconds before the first retry, before jitter. */
   base: number;
   /** Each further wait is multiplied by it. Default 2. */
-  factor?: number;
+  factor?: number | undefined;
   /**
    * The longest wait, in milliseconds, before jitter; at least `base`. Default 30,000, or `base` if
    * that is longer.
    */
-  max?: number;
+  max?: number | undefined;
   /**
    * `full`: uniform between 0 and the wait; `equal`: between half of it and the whole; `none`.
    * Default `full`.
    */
-  jitter?: 'full' | 'equal' | 'none';
+  jitter?: 'full' | 'equal' | 'none' | undefined;
   /** A source of numbers from 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 /**
@@ -63,9 +63,9 @@ export interface DecorrelatedJitterOptions {
   /** The shortest wait, in milliseconds. */
   base: number;
   /** The longest wait, in milliseconds; at least `base`. Default 30,000, or `base` if longer. */
-  max?: number;
+  max?: number | undefined;
   /** A source of numbers from 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 /**
@@ -93,14 +93,14 @@ export function constantBackoff(wait: number): Backoff {
 }
 
 function readMax(
-  { base, max = Math.max(30_000, base) }: { base: number; max?: number },
+  { base, max = Math.max(30_000, base) }: { base: number; max?: number | undefined },
   owner: string,
 ): number {
   number(base, MAX_DELAY)(max, `${owner} option 'max'`);
   return max;
 }
 
-function checkedRandom({ random }: { random?: () => number }, option: string): () => number {
+function checkedRandom({ random }: { random?: (() => number) | undefined }, option: string): () => number {
   return random === undefined ? () => Math.random() : () => decided(random(), option);
 }
 

@@ -1,18 +1,19 @@
 import { BulkheadFullError } from '../errors.ts';
+import { clockOption, systemClock } from '../internal/clock.ts';
 import { duration, integer, nonEmptyString, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
+import { describeWait, type TimedPolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
-export interface BulkheadOptions extends PolicyOptions {
+export interface BulkheadOptions extends TimedPolicyOptions {
   /** Calls under way at once. Default 100. */
-  maxConcurrent?: number;
+  maxConcurrent?: number | undefined;
   /** Calls that may wait for a place, first come first served. Default 0: none waits. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
 }
 
 export interface BulkheadEvents {
@@ -29,13 +30,14 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
   readonly #maxConcurrent: number;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
-  readonly #queue = new WaitQueue();
+  readonly #queue: WaitQueue;
   #inFlight = 0;
 
   constructor(options: BulkheadOptions = {}) {
     super('bulkhead', options);
     validateOptions('Bulkhead', options, {
       name: nonEmptyString,
+      clock: clockOption,
       maxConcurrent: integer(1),
       maxQueue: integer(0),
       queueTimeout: duration,
@@ -43,6 +45,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     this.#maxConcurrent = options.maxConcurrent ?? 100;
     this.#maxQueue = options.maxQueue ?? 0;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
+    this.#queue = new WaitQueue(options.clock ?? systemClock);
   }
 
   /** Calls under way. */
@@ -55,6 +58,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     return this.#queue.length;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     if (this.#inFlight === this.#maxConcurrent) {
       return this.#waitForPlace(operation, context);

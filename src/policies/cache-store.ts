@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import { anObject, anyNumber } from '../internal/validate.ts';
 import type { Context } from './context.ts';
 import { Timeout } from './timeout.ts';
@@ -24,7 +25,7 @@ export interface CacheStore {
   delete(key: string): unknown;
 }
 
-/** A value of a Cache, with its times on the clock of `performance.now()`. */
+/** A value of a Cache, with its times on the clock of the Cache. */
 export type TimedEntry = Omit<StoredCacheEntry, 'value'> & {
   readonly outcome: { readonly ok: true; readonly value: unknown };
 };
@@ -38,16 +39,19 @@ export type StoreOperation = 'get' | 'set' | 'delete';
 /** Asks a store on behalf of a Cache, and never fails. */
 export class StoreAccess {
   readonly #store: CacheStore;
+  readonly #clock: Clock;
   readonly #timeout: Timeout;
   readonly #onError: (key: string, operation: StoreOperation, error: unknown) => void;
 
   constructor(
     store: CacheStore,
     timeout: number,
+    clock: Clock,
     onError: (key: string, operation: StoreOperation, error: unknown) => void,
   ) {
     this.#store = store;
-    this.#timeout = new Timeout(timeout, {}, 'the store of a Cache');
+    this.#clock = clock;
+    this.#timeout = new Timeout(timeout, { clock }, 'the store of a Cache');
     this.#onError = onError;
   }
 
@@ -55,7 +59,7 @@ export class StoreAccess {
   read(key: string, context: Context): Promise<TimedEntry | undefined> {
     const read = async () => {
       const stored = await this.#store.get(key);
-      return stored === undefined || stored === null ? undefined : toTimedEntry(stored);
+      return stored === undefined || stored === null ? undefined : toTimedEntry(stored, this.#clock);
     };
     return this.#timeout.execute(read, context).catch((error) => {
       if (!context.aborted) this.#onError(key, 'get', error);
@@ -65,7 +69,7 @@ export class StoreAccess {
 
   write(key: string, entry: TimedEntry): Promise<void> {
     const { outcome, begunAt, freshUntil, revalidateUntil, errorUntil } = entry;
-    const sinceEpoch = Date.now() - performance.now();
+    const sinceEpoch = Date.now() - this.#clock.now();
     const stored: StoredCacheEntry = {
       value: outcome.value,
       begunAt: begunAt + sinceEpoch,
@@ -73,7 +77,7 @@ export class StoreAccess {
       revalidateUntil: toFinite(revalidateUntil + sinceEpoch),
       errorUntil: toFinite(errorUntil + sinceEpoch),
     };
-    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - performance.now();
+    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - this.#clock.now();
     return this.#run(key, 'set', () => this.#store.set(key, stored, toFinite(Math.max(1, Math.ceil(ttl)))));
   }
 
@@ -96,9 +100,9 @@ function toFinite(milliseconds: number): number {
 }
 
 /** Reads an entry of a store, which other versions and programs may have written. */
-function toTimedEntry(stored: StoredCacheEntry): TimedEntry {
+function toTimedEntry(stored: StoredCacheEntry, clock: Clock): TimedEntry {
   anObject(stored, 'what get() of the store of a Cache gives');
-  const since = performance.now() - Date.now();
+  const since = clock.now() - Date.now();
   const timeOf = (field: Exclude<keyof StoredCacheEntry, 'value'>) => {
     anyNumber(stored[field], `what get() of the store of a Cache gives, '${field}',`);
     return stored[field] + since;

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { jitter as spread } from '../internal/jitter.ts';
@@ -25,21 +26,21 @@ import {
   toContext,
 } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 
 /**
  * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
  */
 export interface Freshness {
   /** For how long it is served as it is. Below 0 it has been stale for as long. */
-  ttl?: number;
+  ttl?: number | undefined;
   /**
    * For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure.
    */
-  staleWhileRevalidate?: number;
+  staleWhileRevalidate?: number | undefined;
   /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
-  staleIfError?: number;
+  staleIfError?: number | undefined;
 }
 
 /** The call that gave a result. */
@@ -49,50 +50,50 @@ export interface CachedCall {
   readonly elapsed: number;
 }
 
-export interface CacheOptions extends PolicyOptions {
+export interface CacheOptions extends TimedPolicyOptions {
   /**
    * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
    * not cached.
    */
   key: (context: CallContext) => string | undefined;
   /** Milliseconds for which a value is served. Required unless `freshness` gives it. */
-  ttl?: number;
+  ttl?: number | undefined;
   /**
    * Share of its time that an entry may lose, by chance, so that entries made together do not
    * expire together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
    */
-  jitter?: number;
+  jitter?: number | undefined;
   /**
    * Milliseconds after `ttl` for which a value is still served, while a call in the background
    * renews it. Default 0.
    */
-  staleWhileRevalidate?: number;
+  staleWhileRevalidate?: number | undefined;
   /**
    * Milliseconds after `ttl` for which a value is still served if the call for a new one fails.
    * Default 0.
    */
-  staleIfError?: number;
+  staleIfError?: number | undefined;
   /**
    * Whether `staleIfError` holds for an error. Return false for one that tells that the value is
    * gone, such as 'no such user'. Default: it does for every error.
    */
-  shouldServeStale?: (error: unknown) => boolean;
+  shouldServeStale?: ((error: unknown) => boolean) | undefined;
   /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
-  negativeTtl?: number;
+  negativeTtl?: number | undefined;
   /**
    * Gives how long to keep a result, where that depends on it; undefined: not at all. The function
    * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
    * never kept.
    */
-  freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
+  freshness?: OutcomeFunction<Freshness | undefined, [context: CallContext, call: CachedCall]> | undefined;
   /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
-  maxEntries?: number;
+  maxEntries?: number | undefined;
   /**
    * Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it.
    */
-  maxSize?: number;
+  maxSize?: number | undefined;
   /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
-  sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
+  sizeOf?: OutcomeFunction<number, [key: string]> | undefined;
   /**
    * Keeps the values in place of the memory of this process; failures are not kept then. A store that
    * fails, or takes longer than `storeTimeout`, holds nothing for the call. Default: memory.
@@ -101,7 +102,7 @@ export interface CacheOptions extends PolicyOptions {
   /** Milliseconds for which the store is waited for. Default 100. */
   storeTimeout?: number | undefined;
   /** Source of the jitter: 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface CacheEvents {
@@ -120,7 +121,7 @@ export interface CacheEvents {
   'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
 }
 
-/** Times on the clock of `performance.now()`. */
+/** Times on the clock of the cache. */
 interface Entry {
   readonly outcome: Outcome<unknown>;
   /** begunAt is when the call that gave it began. */
@@ -161,6 +162,7 @@ interface UnderWay {
 export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #options: CacheOptions;
   readonly #maxEntries: number;
+  readonly #clock: Clock;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
   readonly #store: StoreAccess | undefined;
@@ -169,6 +171,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     super('cache', options);
     validateOptions('Cache', options, {
       name: nonEmptyString,
+      clock: clockOption,
       key: isFunction,
       ttl: milliseconds,
       jitter: ratio,
@@ -189,6 +192,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
     if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
     this.#store = this.#createStore(options);
     this.#maxEntries = options.maxEntries ?? 1_000;
     const { maxSize } = options;
@@ -203,7 +207,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       if (options[name] !== undefined)
         throw new TypeError(`Cache option '${name}' is for a cache in memory, which has no 'store'`);
     }
-    return new StoreAccess(store, storeTimeout, (key, operation, error) => {
+    return new StoreAccess(store, storeTimeout, this.#clock, (key, operation, error) => {
       this.emit('store-error', { key, operation, error });
     });
   }
@@ -213,11 +217,12 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return this.#entries.size;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
     if (this.#store !== undefined) return this.#runWithStore(this.#store, key, operation, context);
-    return this.#serve(this.#entryAt(key, performance.now()), key, operation, context);
+    return this.#serve(this.#entryAt(key, this.#clock.now()), key, operation, context);
   }
 
   async #runWithStore<T>(
@@ -233,7 +238,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
 
   /** Serves the entry, or makes the call. */
   #serve<T>(entry: Entry | undefined, key: string, operation: Operation<T>, context: Context): Promise<T> {
-    const now = performance.now();
+    const now = this.#clock.now();
     if (entry !== undefined && now < entry.freshUntil) {
       if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
       return resultOf<T>(entry);
@@ -286,7 +291,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const underWay = this.#underWayFor(key);
     const outcome = await this.#call(key, operation, context, underWay);
     if (outcome.ok || context.aborted) return unwrap(outcome);
-    const entry = this.#store === undefined ? this.#entryAt(key, performance.now()) : stored;
+    const entry = this.#store === undefined ? this.#entryAt(key, this.#clock.now()) : stored;
     const outdated = this.#store !== undefined && underWay.deleted;
     return this.#staleOr(outdated ? undefined : entry, outcome.error, key, context) as T;
   }
@@ -301,11 +306,11 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const context = toContext(options);
     const key = this.#keyOf(context);
     if (key === undefined) throw error;
-    return this.#staleOr(this.#entryAt(key, performance.now()), error, key, context) as T;
+    return this.#staleOr(this.#entryAt(key, this.#clock.now()), error, key, context) as T;
   }
 
   #staleOr(entry: Entry | undefined, error: unknown, key: string, { attributes }: Context): unknown {
-    if (entry === undefined || !entry.outcome.ok || performance.now() >= entry.errorUntil) throw error;
+    if (entry === undefined || !entry.outcome.ok || this.#clock.now() >= entry.errorUntil) throw error;
     if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false)
       throw error;
     this.emit('stale', { key, attributes, error });
@@ -336,7 +341,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     underWay: UnderWay,
   ): Promise<Outcome<T>> {
     underWay.calls++;
-    const begunAt = performance.now();
+    const begunAt = this.#clock.now();
     try {
       const outcome = await settle(operation, context);
       const entry = this.#createEntry(key, outcome, context, begunAt);
@@ -367,7 +372,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   /** Makes the entry of an outcome; undefined if it is not to be kept. */
   #createEntry(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
     if (!outcome.ok && (context.aborted || isRejection(outcome.error))) return undefined;
-    const now = performance.now();
+    const now = this.#clock.now();
     const { freshness, jitter = 0.1, random = Math.random } = this.#options;
     const own =
       freshness === undefined
@@ -403,7 +408,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       // A value outdates the one before it, even if it is not kept itself; a failure outdates
       // nothing.
       if (outcome.ok) this.#entries.delete(key);
-    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
+    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, this.#clock.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
       if (this.#entries.size > this.#maxEntries) this.#entries.pop();
     }
@@ -431,7 +436,9 @@ function checkFreshness(given: Freshness): void {
   if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
 }
 
-function isUsable({ freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
+/** Whether an entry may be served in any way. How old it is is not known if the clock was set back since. */
+function isUsable({ begunAt, freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
+  if (now < begunAt) return false;
   return now < freshUntil || now < revalidateUntil || now < errorUntil;
 }
 

@@ -1,7 +1,9 @@
+import { type Clock, systemClock } from '../internal/clock.ts';
+
 /** A part of a call that stops while the call waits for its caller. */
 export interface Pausable {
-  /** Begins, or begins anew, at this time on the clock of `performance.now()`. */
-  begin(now: number): void;
+  /** Begins, or begins anew, now. */
+  begin(): void;
   stop(): void;
 }
 
@@ -14,13 +16,18 @@ export interface Pausable {
 export class CallerWait {
   /** The time of the waits that are over. */
   #waited = 0;
-  /** When the wait began, by `performance.now()`; undefined while there is none. */
+  /** When the wait began; undefined while there is none. */
   #beganAt: number | undefined = undefined;
   readonly #parts = new Set<Pausable>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock = systemClock) {
+    this.#clock = clock;
+  }
 
   /** Milliseconds for which the call has waited, all in all. */
   get waited(): number {
-    return this.#beganAt === undefined ? this.#waited : this.#waited + performance.now() - this.#beganAt;
+    return this.#beganAt === undefined ? this.#waited : this.#waited + this.#sinceBegun(this.#beganAt);
   }
 
   /** Whether it waits now. */
@@ -30,26 +37,29 @@ export class CallerWait {
 
   begin(): void {
     if (this.#beganAt !== undefined) return;
-    this.#beganAt = performance.now();
+    this.#beganAt = this.#clock.now();
     for (const part of this.#parts) part.stop();
   }
 
   end(): void {
     if (this.#beganAt === undefined) return;
-    const now = performance.now();
-    this.#waited += now - this.#beganAt;
+    this.#waited += this.#sinceBegun(this.#beganAt);
     this.#beganAt = undefined;
-    for (const part of this.#parts) part.begin(now);
+    for (const part of this.#parts) part.begin();
   }
 
   /** Adds a part of the call, which begins now, unless the call waits. */
-  add(part: Pausable, now: number): void {
+  add(part: Pausable): void {
     this.#parts.add(part);
-    if (this.#beganAt === undefined) part.begin(now);
+    if (this.#beganAt === undefined) part.begin();
   }
 
   /** Removes a part, which stops. */
   remove(part: Pausable): void {
     if (this.#parts.delete(part) && this.#beganAt === undefined) part.stop();
+  }
+
+  #sinceBegun(beganAt: number): number {
+    return Math.max(0, this.#clock.now() - beganAt);
   }
 }

@@ -1,3 +1,4 @@
+import { clockOption } from '../internal/clock.ts';
 import {
   anObject,
   any,
@@ -15,9 +16,8 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
-import type { CallContext } from './context.ts';
-import type { Outcome } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { OutcomeFunction } from './outcome.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
@@ -28,14 +28,14 @@ export interface CircuitBreakerSnapshot {
   /** Openings since it was last closed. */
   openings: number;
   /** When it may let a probe through: epoch milliseconds. Only while open. */
-  probeAt?: number;
+  probeAt?: number | undefined;
   /** Only while closed. */
-  failuresInARow?: number;
+  failuresInARow?: number | undefined;
   /**
    * The calls of the window, the oldest first. Only while closed, and with `failureRatio` or
    * `slowCallRatio`.
    */
-  window?: readonly WindowCounts[];
+  window?: readonly WindowCounts[] | undefined;
 }
 
 /** How the probes of a half-open breaker decide. */
@@ -51,37 +51,37 @@ export interface HalfOpenOptions {
   failureRatio?: number | undefined;
 }
 
-export interface CircuitBreakerOptions extends PolicyOptions {
+export interface CircuitBreakerOptions extends TimedPolicyOptions {
   /**
    * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
    * set.
    */
-  failureThreshold?: number;
+  failureThreshold?: number | undefined;
   /** Share of failures within the window that opens it, 0 to 1. Off unless set. */
-  failureRatio?: number;
+  failureRatio?: number | undefined;
   /** Share of slow calls within the window that opens it, 0 to 1. Off unless set. */
-  slowCallRatio?: number;
+  slowCallRatio?: number | undefined;
   /**
    * Milliseconds from which a call is slow. A call is not slow because this process was blocked and
    * did not read its response. Default 1,000; matters only with `slowCallRatio`.
    */
-  slowCallDuration?: number;
+  slowCallDuration?: number | undefined;
   /**
    * The window of the ratios: milliseconds, or a number of calls. Default 10,000 ms; and if
    * `minimumCalls` is not given either, the last 20 calls where those are more, up to five minutes,
    * so that a breaker with few calls can open too.
    */
-  window?: number | { calls: number };
+  window?: number | { calls: number } | undefined;
   /**
    * Calls that the window must hold before a ratio counts. Default 20, at most the calls of the
    * window.
    */
-  minimumCalls?: number;
+  minimumCalls?: number | undefined;
   /**
    * Milliseconds open before a probe is let through, or a backoff over openings in a row. Default
    * 30,000.
    */
-  resetTimeout?: number | Backoff;
+  resetTimeout?: number | Backoff | undefined;
   /**
    * How the probes decide while it is half-open. Default: with `failureRatio` or `slowCallRatio`
    * `{ calls: 2, failureRatio: 1 }`, so that one success closes it and two failures open it again;
@@ -89,15 +89,15 @@ export interface CircuitBreakerOptions extends PolicyOptions {
    */
   halfOpen?: HalfOpenOptions | undefined;
   /** Whether an outcome is a failure of the callee. Default: every error. */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean> | undefined;
   /**
    * Whether an outcome counts as neither success nor failure. Default: errors with which Holdfast
    * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never
    * count, nor do timeouts during which this process was blocked.
    */
-  isIgnored?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isIgnored?: OutcomeFunction<boolean> | undefined;
   /** The first state, or a snapshot from another breaker's `toJSON()`. Default `closed`. */
-  initialState?: CircuitState | CircuitBreakerSnapshot;
+  initialState?: CircuitState | CircuitBreakerSnapshot | undefined;
 }
 
 const MAX_WINDOW_CALLS = 1_000_000;
@@ -109,6 +109,7 @@ const MAX_WINDOW_CALLS = 1_000_000;
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
   validateOptions('CircuitBreaker', options, {
     name: nonEmptyString,
+    clock: clockOption,
     failureThreshold: integer(1, Infinity),
     failureRatio: ratio,
     slowCallRatio: ratio,

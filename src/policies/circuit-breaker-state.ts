@@ -1,4 +1,4 @@
-import { type InspectOptionsStylized, inspect } from 'node:util';
+import { type InspectOptions, inspect } from 'node:util';
 import type { CircuitState } from './circuit-breaker-options.ts';
 import type { RollingWindow } from './rolling-window.ts';
 
@@ -36,7 +36,7 @@ export interface Open {
   readonly counts: Counts;
   readonly openings: number;
   readonly wait: number;
-  readonly probeAt: number;
+  probeAt: number;
   /** cause is the failure that opened it; undefined if there was none, or if it is not known. */
   readonly cause: unknown;
 }
@@ -71,7 +71,7 @@ export function countsOf(state: State): Counts & Pick<CircuitBreakerStats, 'open
 export function showBreaker(
   { name, stats }: { readonly name: string | undefined; readonly stats: CircuitBreakerStats },
   depth: number,
-  options: InspectOptionsStylized,
+  options: InspectOptions,
 ): string {
   const title = name === undefined ? 'CircuitBreaker' : `CircuitBreaker ${inspect(name, options)}`;
   return depth < 0 ? `[${title}: ${stats.state}]` : `${title} ${inspect(stats, options)}`;

@@ -1,5 +1,6 @@
-import { type InspectOptionsStylized, inspect } from 'node:util';
+import { type InspectOptions, inspect } from 'node:util';
 import { CircuitOpenError } from '../errors.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { emitWarning } from '../internal/emitter.ts';
 import { OnAbort } from './abort.ts';
@@ -86,17 +87,22 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   readonly #mayOpen: MayOpen;
   /** #slowCalls finds out which calls are slow. Only with `slowCallRatio`. */
   readonly #slowCalls: SlowCalls | undefined;
+  readonly #clock: Clock;
   #state: State;
 
+  constructor(options?: CircuitBreakerOptions);
   /**
    * @param mayOpen decides whether a rule that is reached opens it, for a caller that knows more
-   * than a breaker sees; internal
+   * than a breaker sees
+   * @internal
    */
+  constructor(options?: CircuitBreakerOptions, mayOpen?: MayOpen);
   constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = () => true) {
     super('circuit-breaker', options);
     checkBreakerOptions(options);
     const { failureRatio, slowCallRatio, window, initialState = 'closed' } = options;
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
     this.#mayOpen = mayOpen;
     this.#probeCounts = countProbes(options);
     this.#byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
@@ -105,7 +111,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
       options.minimumCalls ?? MINIMUM_CALLS,
       typeof window === 'object' ? window.calls : Infinity,
     );
-    if (slowCallRatio !== undefined) this.#slowCalls = new SlowCalls(options.slowCallDuration ?? 1_000);
+    if (slowCallRatio !== undefined)
+      this.#slowCalls = new SlowCalls(options.slowCallDuration ?? 1_000, this.#clock);
     this.#state = this.#stateFrom(readSnapshot(initialState));
   }
 
@@ -117,7 +124,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   /** Whether it would reject a call now: it is isolated, or open and not yet due for a probe. */
   get holding(): boolean {
     const state = this.#state;
-    return state.kind === 'isolated' || (state.kind === 'open' && performance.now() < state.probeAt);
+    return state.kind === 'isolated' || (state.kind === 'open' && this.#waitLeft(state) > 0);
   }
 
   /** The counts of the calls by which it decides. */
@@ -126,10 +133,11 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   /** Shows the name and the counts, as in `console.log(breaker)`. */
-  [inspect.custom](depth: number, options: InspectOptionsStylized): string {
+  [inspect.custom](depth: number, options: InspectOptions): string {
     return showBreaker(this, depth, options);
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const state = this.#admit();
     if (state.kind === 'half-open') return this.#probe(state, operation, context);
@@ -165,7 +173,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * nothing in any other state.
    */
   allowProbe(): void {
-    if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: performance.now() });
+    if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: this.#clock.now() });
   }
 
   /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
@@ -187,7 +195,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   toJSON(): CircuitBreakerSnapshot {
     const state = this.#state;
     if (state.kind === 'open') {
-      const probeAt = Math.round(Date.now() + Math.max(0, state.probeAt - performance.now()));
+      const probeAt = Math.round(Date.now() + this.#waitLeft(state));
       return { state: state.kind, openings: state.openings, probeAt };
     }
     if (state.kind === 'closed') {
@@ -206,7 +214,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   /** Gives the state to which the call reports. */
   #admit(): Closed | HalfOpen {
     if (this.#state.kind === 'closed') return this.#state;
-    if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
+    if (this.#state.kind === 'open' && this.#waitLeft(this.#state) === 0) {
       const { counts, openings, wait, cause } = this.#state;
       this.#enter({ kind: 'half-open', counts, openings, wait, cause, probes: 0, failures: 0, successes: 0 });
       this.emit('half-open', { openings });
@@ -219,9 +227,16 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     throw this.#rejection(state);
   }
 
+  /** Gives the milliseconds until a probe: never more than a whole wait, though the clock was set back. */
+  #waitLeft(state: Open): number {
+    const now = this.#clock.now();
+    if (state.probeAt - now > state.wait) state.probeAt = now + state.wait;
+    return Math.max(0, state.probeAt - now);
+  }
+
   #rejection(state: Open | HalfOpen | Isolated): CircuitOpenError {
     const which = this.name === undefined ? 'the circuit' : `the circuit of '${this.name}'`;
-    const left = state.kind === 'open' ? Math.max(0, state.probeAt - performance.now()) : 0;
+    const left = state.kind === 'open' ? this.#waitLeft(state) : 0;
     const retryAfter = state.kind === 'isolated' ? Infinity : left;
     const error = new CircuitOpenError(
       state.kind === 'half-open'
@@ -328,7 +343,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     const openings = before + 1;
     const wait = this.#wait(openings, from.kind === 'closed' ? 0 : from.wait, outcome);
     const cause = outcome === undefined || outcome.ok ? undefined : toKeptCause(outcome.error);
-    this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: performance.now() + wait });
+    this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: this.#clock.now() + wait });
     this.emit('open', { outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
   }
 
@@ -339,7 +354,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   #closed(): Closed {
-    const window = this.#byRatio ? createRollingWindow(this.#options) : undefined;
+    const window = this.#byRatio ? createRollingWindow(this.#options, this.#clock) : undefined;
     return { kind: 'closed', failuresInARow: 0, window };
   }
 
@@ -358,7 +373,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     }
     const wait = this.#wait(openings, 0, undefined);
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
-    const rest = { openings, wait, cause: undefined, probeAt: performance.now() + left };
+    const rest = { openings, wait, cause: undefined, probeAt: this.#clock.now() + left };
     return { kind: 'open', counts: NO_COUNTS, ...rest };
   }
 }

@@ -1,3 +1,4 @@
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decidedKey } from '../internal/decision.ts';
 import {
   isFunction,
@@ -10,10 +11,10 @@ import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { type Outcome, settle, start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { deadlineExceeded } from './timeout.ts';
 
-export interface CoalesceOptions extends PolicyOptions {
+export interface CoalesceOptions extends TimedPolicyOptions {
   /**
    * Calls that have the same key at the same time share one. Undefined: the call is made by itself.
    */
@@ -43,13 +44,15 @@ export interface CoalesceEvents {
  */
 export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   readonly #key: CoalesceOptions['key'];
+  readonly #clock: Clock;
   readonly #flights = new Map<string, Flight>();
 
   constructor(options: CoalesceOptions) {
     super('coalesce', options);
-    validateOptions('Coalesce', options, { name: nonEmptyString, key: isFunction });
+    validateOptions('Coalesce', options, { name: nonEmptyString, clock: clockOption, key: isFunction });
     requireOption('Coalesce', options, 'key');
     this.#key = options.key;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Keys that have a call under way. */
@@ -57,16 +60,17 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
     return this.#flights.size;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = decidedKey(this.#key(context), "Coalesce option 'key'");
     if (key === undefined) return start(operation, context);
-    const left = context.timed ? Infinity : context.deadline - performance.now();
+    const left = context.timed ? Infinity : context.deadline - this.#clock.now();
     if (left <= 0) throw deadlineExceeded(0);
     return new Promise((resolve, reject) => {
       const resolveAny = resolve as (value: unknown) => void;
       const flight = this.#flights.get(key);
       if (flight === undefined) {
-        const own = new Flight(this.#flights, key);
+        const own = new Flight(this.#flights, key, this.#clock);
         new Caller(own, context, left, resolveAny, reject);
         own.start(operation, context);
       } else {
@@ -89,11 +93,13 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
 class Flight implements AbortOwner {
   readonly #flights: Map<string, Flight>;
   readonly #key: string;
+  readonly clock: Clock;
   readonly #callers = new Set<Caller>();
   readonly #scope = new AbortScope(undefined, this);
 
-  constructor(flights: Map<string, Flight>, key: string) {
+  constructor(flights: Map<string, Flight>, key: string, clock: Clock) {
     this.#flights = flights;
+    this.clock = clock;
     this.#key = key;
     flights.set(key, this);
   }
@@ -133,7 +139,7 @@ class Caller implements AbortListener {
   readonly #context: Context;
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (reason: unknown) => void;
-  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #timer: unknown;
 
   constructor(
     flight: Flight,
@@ -146,8 +152,8 @@ class Caller implements AbortListener {
     this.#context = context;
     this.#resolve = resolve;
     this.#reject = reject;
-    this.#timer =
-      left <= MAX_DELAY ? setTimeout(() => this.onAbort(deadlineExceeded(left)), left) : undefined;
+    if (left <= MAX_DELAY)
+      this.#timer = flight.clock.setTimeout(() => this.onAbort(deadlineExceeded(left)), left);
     context.listen(this);
     flight.join(this);
   }
@@ -166,7 +172,7 @@ class Caller implements AbortListener {
   }
 
   #stopWaiting(): void {
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) this.#flight.clock.clearTimeout(this.#timer);
     this.#context.unlisten(this);
   }
 }

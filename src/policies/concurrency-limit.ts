@@ -31,7 +31,7 @@ export interface ConcurrencyLimit {
    */
   next(limit: number, sample: LimitSample): number;
   /** True makes windows shorter, since the limit may be far too low. */
-  readonly growing?: boolean;
+  readonly growing?: boolean | undefined;
   /** Takes in the latency without a queue, if that is known before the first window. */
   baseline?(rtt: number): void;
 }
@@ -95,7 +95,7 @@ export class SampleWindow {
     now: number,
     growing = false,
   ): LimitSample | undefined {
-    if (this.#calls === 0) this.#startedAt = now;
+    if (this.#calls === 0 || now < this.#startedAt) this.#startedAt = now;
     this.#countedFrom ??= now - rtt;
     this.#calls++;
     this.#firstCalls.end(now - rtt, rtt);

@@ -17,7 +17,7 @@ export interface CallRecord {
   /**
    * False bounds every Retry that the call goes through, whatever its options say. Default true.
    */
-  readonly retryable?: boolean;
+  readonly retryable?: boolean | undefined;
   /** Tells while the call waits for its caller, which counts for no Timeout and is no slowness. */
   readonly callerWait?: CallerWait | undefined;
 }
@@ -29,8 +29,8 @@ export interface CallContext {
   /** 1 for the first attempt. */
   readonly attempt: number;
   /**
-   * When the call must be done, on the clock of `performance.now()`, in milliseconds; Infinity
-   * without a deadline.
+   * When the call must be done, in milliseconds on the clock of its policies, which is
+   * `performance.now()` by default; Infinity without a deadline.
    */
   readonly deadline: number;
   readonly attributes: Attributes;
@@ -43,11 +43,11 @@ export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
 export interface CallOptions {
   /** Cancels the call. */
   signal?: AbortSignal | undefined;
-  /** On the clock of `performance.now()`, in milliseconds. */
+  /** In milliseconds on the clock of the policies, which is `performance.now()` by default. */
   deadline?: number | undefined;
   attributes?: Attributes | undefined;
   /** Given by an enclosing CallContext. */
-  readonly attempt?: number;
+  readonly attempt?: number | undefined;
 }
 
 const NO_RECORD: CallRecord = Object.freeze({ attributes: Object.freeze({}) });

@@ -15,7 +15,10 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
 {
   readonly name: string | undefined;
 
-  /** @param options checked by the policy itself, once it is an emitter. */
+  /**
+   * @param options checked by the policy itself, once it is an emitter.
+   * @internal
+   */
   constructor(kind: string, options: PolicyOptions | undefined) {
     super(kind);
     this.name = options?.name;
@@ -34,6 +37,10 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
     }
   }
 
-  /** Runs the operation of a call that was not aborted before. */
+  /**
+   * Runs the operation of a call that was not aborted before.
+   *
+   * @internal
+   */
   protected abstract run<T>(operation: Operation<T>, context: Context): Promise<T>;
 }

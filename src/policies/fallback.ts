@@ -4,14 +4,13 @@ import { isFunction, nonEmptyString, validateOptions } from '../internal/validat
 import { unlessAborted } from './abort.ts';
 import {
   type Attributes,
-  type CallContext,
   type CallOptions,
   type Context,
   type Operation,
   toPolicyContext,
 } from './context.ts';
-import { type Outcome, start, unwrap } from './outcome.ts';
-import type { Policy } from './policy.ts';
+import { type Outcome, type OutcomeFunction, start, unwrap } from './outcome.ts';
+import type { FALLBACK, Policy } from './policy.ts';
 import type { PolicyOptions } from './policy-options.ts';
 
 export interface FallbackOptions extends PolicyOptions {
@@ -19,7 +18,7 @@ export interface FallbackOptions extends PolicyOptions {
    * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation
    * by the caller.
    */
-  shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
+  shouldFallback?: OutcomeFunction<boolean | PromiseLike<boolean>> | undefined;
 }
 
 export interface FallbackEvents {
@@ -29,21 +28,20 @@ export interface FallbackEvents {
 
 /**
  * Replaces chosen outcomes by a value, or by the result of a function of the outcome. If that
- * function throws, the caller gets its error.
+ * function throws, the caller gets its error. A call ends with the value of its operation or with the
+ * one in its place, so that its type is that of both.
  *
  * @example
  * const recommendations = new Fallback([]);
  * const fromCache = new Fallback((outcome) => cache.get('prices'), { shouldFallback: (outcome) => !outcome.ok });
  */
-export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Policy {
+export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Policy<F> {
   readonly name: string | undefined;
-  readonly #fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>);
+  declare readonly [FALLBACK]?: () => F;
+  readonly #fallback: F | OutcomeFunction<F | PromiseLike<F>>;
   readonly #shouldFallback: FallbackOptions['shouldFallback'];
 
-  constructor(
-    fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>),
-    options: FallbackOptions = {},
-  ) {
+  constructor(fallback: F | OutcomeFunction<F | PromiseLike<F>>, options: FallbackOptions = {}) {
     super('fallback');
     validateOptions('Fallback', options, { name: nonEmptyString, shouldFallback: isFunction });
     this.name = options.name;
@@ -51,7 +49,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
     this.#shouldFallback = options.shouldFallback;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T | F> {
     const context = toPolicyContext(operation, options);
     const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
     return result.then(
@@ -60,7 +58,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
     );
   }
 
-  #resolve<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
+  #resolve<T>(outcome: Outcome<T>, context: Context): T | F | PromiseLike<T | F> {
     const replaced =
       this.#shouldFallback === undefined
         ? !outcome.ok && !context.cancelled
@@ -70,18 +68,11 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
       : this.#replace(outcome, replaced, context);
   }
 
-  #replace<T>(outcome: Outcome<T>, replaced: boolean, context: Context): T | PromiseLike<T> {
+  #replace<T>(outcome: Outcome<T>, replaced: boolean, context: Context): T | F | PromiseLike<F> {
     if (!replaced) return unwrap(outcome);
     this.emit('fallback', { outcome, attributes: context.attributes });
-    // The caller chose a value that can stand in for the value of its operation.
-    const fallback = this.#fallback as
-      | T
-      | ((outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>);
-    return typeof fallback === 'function'
-      ? (fallback as (outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>)(
-          outcome,
-          context,
-        )
-      : fallback;
+    const fallback = this.#fallback;
+    if (typeof fallback !== 'function') return fallback;
+    return (fallback as OutcomeFunction<F | PromiseLike<F>>)(outcome, context);
   }
 }

@@ -1,4 +1,5 @@
 import { HedgeLostError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -16,46 +17,46 @@ import { type Attributes, type CallContext, Context, type Operation, toContext }
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
 import { discard, type OnDiscard } from './on-discard.ts';
-import { isRejection, type Outcome, start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import { isRejection, type Outcome, type OutcomeFunction, start } from './outcome.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
 
-export interface HedgeOptions extends PolicyOptions {
+export interface HedgeOptions extends TimedPolicyOptions {
   /**
    * Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`.
    */
-  delay?: number;
+  delay?: number | undefined;
   /**
    * Share of the calls of the last 30 to 60 seconds, 0.5 to 0.9999: a further attempt begins when a
    * call takes longer than they did. The latency of the share is unknown until 20 calls or more
    * have succeeded (at 0.99 it takes 100); until then no further attempt begins unless there is a
    * `maxDelay`. Default 0.95.
    */
-  percentile?: number;
+  percentile?: number | undefined;
   /** The least that `percentile` may come to, in milliseconds, of at least 1. Default 1. */
-  minDelay?: number;
+  minDelay?: number | undefined;
   /**
    * The most that `percentile` may come to, in milliseconds; in force too while it is unknown.
    * Default: no bound.
    */
-  maxDelay?: number;
+  maxDelay?: number | undefined;
   /** Further attempts of a call, besides the first. Default 1. */
-  maxHedges?: number;
+  maxHedges?: number | undefined;
   /**
    * Pays for further attempts. Default: a RetryBudget of its own that grants ten, and then one for
    * every 20 calls.
    */
-  budget?: Pick<RetryBudget, 'deposit' | 'withdraw'>;
+  budget?: Pick<RetryBudget, 'deposit' | 'withdraw'> | undefined;
   /**
    * Whether a call may be made twice AT THE SAME TIME. Return false for every call that is not
    * idempotent, or it WILL be made twice. Default: every call may.
    */
-  shouldHedge?: (context: CallContext) => boolean;
+  shouldHedge?: ((context: CallContext) => boolean) | undefined;
   /**
    * Whether an outcome is a failure, so that another attempt under way is awaited instead. Return
    * false for an error that every attempt would meet, such as 'no such user'. Default: every error.
    */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean> | undefined;
   /**
    * Is told of each value that is not the result of its call: of an attempt that lost and succeeded
    * all the same, or one that `isFailure` calls a failure. Default: such values are dropped.
@@ -103,16 +104,14 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   readonly #onDiscard: OnDiscard | undefined;
   readonly #latencies: LatencyHistogram | undefined;
   /** #waiting holds the calls that may be hedged. */
-  readonly #waiting = new DueQueue<HedgedCall>({
-    delayAt: (now) => this.#delayAt(now),
-    onDue: (call, now) => this.#hedge(call, now),
-    holdsOpen: true,
-  });
+  readonly #waiting: DueQueue<HedgedCall>;
+  readonly #clock: Clock;
 
   constructor(options: HedgeOptions = {}) {
     super('hedge', options);
     validateOptions('Hedge', options, {
       name: nonEmptyString,
+      clock: clockOption,
       delay: number(1, MAX_DELAY),
       percentile: number(0.5, 0.9999),
       minDelay: number(1, MAX_DELAY),
@@ -137,19 +136,27 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     this.#minDelay = minDelay;
     this.#maxDelay = maxDelay;
     this.#maxHedges = options.maxHedges ?? 1;
-    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05 });
+    this.#clock = options.clock ?? systemClock;
+    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, clock: this.#clock });
     this.#shouldHedge = options.shouldHedge;
     this.#isFailure = options.isFailure;
     this.#onDiscard = options.onDiscard;
-    if (delay === undefined) this.#latencies = new LatencyHistogram();
+    if (delay === undefined) this.#latencies = new LatencyHistogram(this.#clock);
+    this.#waiting = new DueQueue({
+      delayAt: (now) => this.#delayAt(now),
+      onDue: (call, now) => this.#hedge(call, now),
+      holdsOpen: true,
+      clock: this.#clock,
+    });
   }
 
   /** Milliseconds after which a further attempt begins now; undefined while that is unknown. */
   get delay(): number | undefined {
-    const delay = this.#delayAt(performance.now());
+    const delay = this.#delayAt(this.#clock.now());
     return delay === Infinity ? undefined : delay;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const mayHedge =
       this.#shouldHedge === undefined || decided(this.#shouldHedge(outer), "Hedge option 'shouldHedge'");
@@ -200,7 +207,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
    */
   #succeeded(call: HedgedCall, scope: AbortScope, attempt: number, outcome: Outcome<unknown>): void {
     if (this.#latencies !== undefined) {
-      const now = performance.now();
+      const now = this.#clock.now();
       this.#latencies.record(now - call.startedAt, now);
     }
     call.end(scope, outcome);
@@ -250,7 +257,7 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
   failure: Failure | undefined = undefined;
   over = false;
   onDiscard: OnDiscard | undefined = undefined;
-  readonly startedAt = performance.now();
+  readonly startedAt: number;
   readonly operation: Operation<unknown>;
   readonly outer: Context;
   readonly scopes: AbortScope[];
@@ -270,6 +277,7 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#waiting = waiting;
+    this.startedAt = waiting.clock.now();
     this.scopes = [new AbortScope(outer.source, this)];
   }
 

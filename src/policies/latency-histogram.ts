@@ -1,3 +1,5 @@
+import { type Clock, systemClock } from '../internal/clock.ts';
+
 /** How far an estimate may be from the true value: 2 % of it. */
 const ACCURACY = 0.02;
 const GAMMA = (1 + ACCURACY) / (1 - ACCURACY);
@@ -36,13 +38,19 @@ export class LatencyHistogram {
   #previous = new Uint32Array(BUCKETS);
   #inCurrent = 0;
   #inPrevious = 0;
-  #generation = Math.floor(performance.now() / SPAN);
+  readonly #clock: Clock;
+  #generation: number;
   #estimate: number | undefined = undefined;
   #estimated = Number.NaN;
-  #staleAt = 0;
+  #estimatedAt = 0;
+
+  constructor(clock: Clock = systemClock) {
+    this.#clock = clock;
+    this.#generation = Math.floor(clock.now() / SPAN);
+  }
 
   /** @param latency in milliseconds */
-  record(latency: number, now = performance.now()): void {
+  record(latency: number, now = this.#clock.now()): void {
     this.#rotate(now);
     this.#current[bucketOf(latency)]!++;
     this.#inCurrent++;
@@ -54,12 +62,13 @@ export class LatencyHistogram {
    *
    * @param share above 0 and below 1: 0.95 for the 95th percentile
    */
-  percentile(share: number, now = performance.now()): number | undefined {
-    if (share !== this.#estimated || now >= this.#staleAt) {
+  percentile(share: number, now = this.#clock.now()): number | undefined {
+    const age = now - this.#estimatedAt;
+    if (share !== this.#estimated || age >= FRESH || age < 0) {
       this.#rotate(now);
       this.#estimate = this.#estimateOf(share);
       this.#estimated = share;
-      this.#staleAt = now + FRESH;
+      this.#estimatedAt = now;
     }
     return this.#estimate;
   }
@@ -79,8 +88,8 @@ export class LatencyHistogram {
   #rotate(now: number): void {
     const generation = Math.floor(now / SPAN);
     const passed = generation - this.#generation;
-    if (passed <= 0) return;
     this.#generation = generation;
+    if (passed <= 0) return;
     const cleared = this.#previous.fill(0);
     this.#previous = this.#current;
     this.#inPrevious = this.#inCurrent;

@@ -1,10 +1,20 @@
 import { type ErrorCode, HoldfastError, TimeoutError } from '../errors.ts';
+import { processState } from '../internal/process-state.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 
 /** How an attempt ended. Predicates take it, so that a returned 503 can count as a failure. */
 export type Outcome<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly error: unknown };
+
+/**
+ * A function of the user's that decides by an outcome. It may be typed for the results of its own calls, as
+ * `(outcome: Outcome<Response>) => …`: the compiler cannot know which calls a policy will get, so that the
+ * parameter is compared both ways, as that of a method.
+ */
+export type OutcomeFunction<Decision, More extends unknown[] = [context: CallContext]> = {
+  decide(outcome: Outcome<unknown>, ...more: More): Decision;
+}['decide'];
 
 /** Calls the operation. An error that it throws becomes a rejection. */
 export function start<T>(operation: Operation<T>, context: CallContext): Promise<T> {
@@ -51,7 +61,7 @@ export function isRejection(error: unknown): boolean {
   return error instanceof HoldfastError && REJECTION_CODES.has(error.code);
 }
 
-const excluded = new WeakSet<object>();
+const excluded = processState('excluded-errors', () => new WeakSet<object>());
 
 /** Marks an error as saying nothing about its service as a whole: breakers do not count it. */
 export function excludeFromBreaker(error: unknown): void {

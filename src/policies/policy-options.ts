@@ -1,10 +1,21 @@
+import type { Clock } from '../internal/clock.ts';
+
 /** The options that every policy has. */
 export interface PolicyOptions {
   /**
    * Named in the errors of the policy; and its events tell it as `name` of the policy, which is the
    * `source` of their diagnostics. Default: none.
    */
-  name?: string;
+  name?: string | undefined;
+}
+
+/** The options of every policy that reads the time. */
+export interface TimedPolicyOptions extends PolicyOptions {
+  /**
+   * Tells the time and sets the timers. Policies of one call must have the same, since a deadline is a
+   * time of it. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /** Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`. */

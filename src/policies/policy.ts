@@ -17,18 +17,33 @@ import {
 import { type CallOptions, type Operation, toPolicyContext } from './context.ts';
 import { start } from './outcome.ts';
 
+/** Tells the compiler what a policy puts in the place of results. No policy has such a property. */
+export declare const FALLBACK: unique symbol;
+
 /**
  * Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls.
+ *
+ * @typeParam F of the values that it puts in the place of results: never, but for a Fallback and what is
+ * composed with one
  */
-export interface Policy {
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T>;
+export interface Policy<F = never> {
+  readonly [FALLBACK]?: (() => F) | undefined;
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T | F>;
 }
 
-class Composed implements Policy, Observable {
-  readonly #outer: Policy;
-  readonly #inner: Policy;
+/** The type of the values that a policy puts in the place of results. */
+export type FallbackOf<P> = P extends { readonly [FALLBACK]?: (() => infer F) | undefined }
+  ? typeof FALLBACK extends keyof P
+    ? F
+    : never
+  : never;
 
-  constructor(outer: Policy, inner: Policy) {
+class Composed<F> implements Policy<F>, Observable {
+  declare readonly [FALLBACK]?: () => F;
+  readonly #outer: Policy<F>;
+  readonly #inner: Policy<F>;
+
+  constructor(outer: Policy<F>, inner: Policy<F>) {
     this.#outer = outer;
     this.#inner = inner;
   }
@@ -38,9 +53,9 @@ class Composed implements Policy, Observable {
     observePart(this.#inner, observation, labels);
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T | F> {
     if (typeof operation !== 'function') return none.execute(operation, options);
-    return this.#outer.execute((context) => this.#inner.execute(operation, context), options);
+    return this.#outer.execute<T | F>((context) => this.#inner.execute(operation, context), options);
   }
 }
 
@@ -50,7 +65,8 @@ class Composed implements Policy, Observable {
  *
  * @throws TypeError without a policy, or if an argument is not a policy
  */
-export function compose(...policies: Policy[]): Policy {
+export function compose<P extends Policy<unknown>[]>(...policies: P): Policy<FallbackOf<P[number]>>;
+export function compose(...policies: Policy<unknown>[]): Policy<unknown> {
   if (policies.length === 0) throw new TypeError('compose() needs at least one policy');
   policies.forEach((policy, index) => {
     if (typeof policy?.execute !== 'function') {
@@ -102,10 +118,17 @@ export function toPolicy<P extends Policy, O>(
  *
  * @throws TypeError if `policy` is no policy, or `fn` no function
  */
-export function wrap<This, A extends unknown[], T>(
-  policy: Policy,
+export function wrap<This, A extends unknown[], T, P extends Policy<unknown>>(
+  policy: P,
   fn: (this: This, ...args: A) => PromiseLike<T> | T,
-): (this: This, ...args: A) => Promise<T> {
+): (this: This, ...args: A) => Promise<T | FallbackOf<P>>;
+export function wrap<This, A extends unknown[], T>(
+  policy: Policy<unknown>,
+  fn: (this: This, ...args: A) => PromiseLike<T> | T,
+): (this: This, ...args: A) => Promise<unknown> {
+  if (typeof policy === 'function' && !('execute' in policy)) {
+    throw new TypeError('wrap() takes the policy first, and then the function: wrap(policy, fn)');
+  }
   hasMethods('execute')(policy, 'the policy of wrap()');
   isFunction(fn, 'the function of wrap()');
   return function (...args) {

@@ -12,7 +12,7 @@ export class ProbePlace implements Pausable {
     this.#places = places;
     this.#callerWait = callerWait;
     if (callerWait === undefined) this.begin();
-    else callerWait.add(this, performance.now());
+    else callerWait.add(this);
   }
 
   begin(): void {

@@ -1,4 +1,5 @@
 import type { LRUCache } from 'lru-cache';
+import type { Clock } from '../internal/clock.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { OnAbort } from './abort.ts';
@@ -11,11 +12,11 @@ export class Bucket {
    * theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's
    * TAT.
    */
-  theoreticalArrival = 0;
+  theoreticalArrival = -Infinity;
   waiters: LinkedList<Waiter> | undefined = undefined;
   /** queuedCost is the sum of the costs of the calls that wait. */
   queuedCost = 0;
-  timer: NodeJS.Timeout | undefined = undefined;
+  timer: unknown = undefined;
 
   constructor(key: string | undefined) {
     this.key = key;
@@ -77,11 +78,13 @@ const CANDIDATES = 8;
 /** The buckets of the keys: all whose calls wait, and the most recently used of the others. */
 export class KeyedBuckets {
   readonly #max: number;
+  readonly #clock: Clock;
   readonly #idle: LRUCache<string, Bucket>;
   readonly #waitedFor = new Map<string, Bucket>();
 
-  constructor(max: number) {
+  constructor(max: number, clock: Clock) {
     this.#max = max;
+    this.#clock = clock;
     this.#idle = growingLru(max);
   }
 
@@ -125,7 +128,7 @@ export class KeyedBuckets {
   }
 
   #forgetWithoutHarm(): void {
-    const now = performance.now();
+    const now = this.#clock.now();
     let looked = 0;
     for (const key of this.#idle.rkeys()) {
       if (this.#idle.peek(key)!.theoreticalArrival <= now) {

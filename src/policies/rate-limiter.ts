@@ -1,4 +1,5 @@
 import { RateLimitedError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import {
   duration,
@@ -13,40 +14,40 @@ import {
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { Bucket, KeyedBuckets, Waiter } from './rate-buckets.ts';
 
-export interface RateLimiterOptions extends PolicyOptions {
+export interface RateLimiterOptions extends TimedPolicyOptions {
   /**
    * Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds.
    */
   limit: number;
   /** Milliseconds in which `limit` calls may begin. Default 1,000. */
-  interval?: number;
+  interval?: number | undefined;
   /** Calls that may begin at once after a pause. Default `limit`, rounded down, and at least 1. */
-  burst?: number;
+  burst?: number | undefined;
   /**
    * Calls that may wait for their turn, first come first served; each key has a queue of its own.
    * Default 0: none waits.
    */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /**
    * Milliseconds that a call may wait; one whose turn would come later is rejected at once.
    * Default: as long as its deadline allows.
    */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
   /**
    * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share
    * one rate. Default: all calls do.
    */
-  key?: (context: CallContext) => string | undefined;
+  key?: ((context: CallContext) => string | undefined) | undefined;
   /**
    * Gives the permits that a call takes, a whole number from 1 to `burst`: `limit` and `burst` count
    * permits then. Calls do not overtake one that costs more and waits. Default: each call takes one.
    */
   cost?: ((context: CallContext) => number) | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
-  maxKeys?: number;
+  maxKeys?: number | undefined;
 }
 
 export interface RateLimiterEvents {
@@ -90,6 +91,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   readonly #key: ((context: CallContext) => string | undefined) | undefined;
   readonly #cost: RateLimiterOptions['cost'];
   readonly #maxKeys: number;
+  readonly #clock: Clock;
   readonly #unkeyed = new Bucket(undefined);
   #keyed: KeyedBuckets | undefined = undefined;
   #queued = 0;
@@ -98,6 +100,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     super('rate-limiter', options);
     validateOptions('RateLimiter', options, {
       name: nonEmptyString,
+      clock: clockOption,
       limit: number(1e-6),
       interval: number(1, MAX_DELAY),
       burst: integer(1),
@@ -116,6 +119,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     this.#key = options.key;
     this.#cost = options.cost;
     this.#maxKeys = options.maxKeys ?? 10_000;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Calls that wait for their turn, of all keys. */
@@ -126,10 +130,11 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** Whether all of its keys are as good as new, so that a new limiter would do as well. */
   get quiet(): boolean {
     if (this.#queued > 0) return false;
-    const now = performance.now();
+    const now = this.#clock.now();
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const bucket = this.#getBucket(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     const cost = this.#cost === undefined ? 1 : this.#costOf(this.#cost, context);
@@ -166,7 +171,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   retryAfter(key?: string, cost = 1): number {
     this.#check(key, cost, 'retryAfter()');
     const bucket = key === undefined ? this.#unkeyed : this.#keyed?.peek(key);
-    return bucket === undefined ? 0 : this.#wait(bucket, cost, performance.now());
+    return bucket === undefined ? 0 : this.#wait(bucket, cost, this.#clock.now());
   }
 
   #check(key: unknown, cost: unknown, method: string): void {
@@ -180,12 +185,12 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
 
   #getBucket(key: string | undefined): Bucket {
     if (key === undefined) return this.#unkeyed;
-    this.#keyed ??= new KeyedBuckets(this.#maxKeys);
+    this.#keyed ??= new KeyedBuckets(this.#maxKeys, this.#clock);
     return this.#keyed.get(key);
   }
 
   #take(bucket: Bucket, cost: number): boolean {
-    const now = performance.now();
+    const now = this.#clock.now();
     if (bucket.queued > 0 || this.#untilTurn(bucket, cost, now) > 0) return false;
     this.#count(bucket, cost, now);
     return true;
@@ -201,6 +206,9 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
    */
   #untilTurn(bucket: Bucket, cost: number, now: number): number {
     const tolerance = (this.#burst - cost) * this.#emissionInterval;
+    // It is never further ahead, unless the clock was set back: then the burst counts as used.
+    const latest = now + this.#burst * this.#emissionInterval;
+    if (bucket.theoreticalArrival > latest) bucket.theoreticalArrival = latest;
     const wait = bucket.theoreticalArrival - tolerance - now;
     return wait < CLOCK_TICK ? 0 : wait;
   }
@@ -213,7 +221,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #takeTurn<T>(operation: Operation<T>, context: Context, bucket: Bucket, cost: number): Promise<T> {
-    const now = performance.now();
+    const now = this.#clock.now();
     const wait = this.#wait(bucket, cost, now);
     // A deadline that is no number is no time to wait for.
     const inTime = wait <= this.#queueTimeout && now + wait < context.deadline;
@@ -251,7 +259,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
    */
   #serve(bucket: Bucket): void {
     for (let waiter = bucket.waiters?.head; waiter !== undefined; waiter = bucket.waiters?.head) {
-      const now = performance.now();
+      const now = this.#clock.now();
       const isDue = this.#untilTurn(bucket, waiter.cost, now) === 0;
       // Timers are late, so turns can come later than was foreseen.
       if (!isDue && now < waiter.expiresAt) break;
@@ -268,13 +276,14 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #setTimer(bucket: Bucket): void {
-    clearTimeout(bucket.timer);
+    if (bucket.timer !== undefined) this.#clock.clearTimeout(bucket.timer);
     bucket.timer = undefined;
     const next = bucket.waiters?.head;
     if (next === undefined) return;
-    const now = performance.now();
+    const now = this.#clock.now();
     const wait = Math.min(this.#untilTurn(bucket, next.cost, now), next.expiresAt - now);
-    bucket.timer = setTimeout(() => this.#serve(bucket), Math.min(Math.ceil(wait), MAX_DELAY));
+    const delay = Math.max(0, Math.min(Math.ceil(wait), MAX_DELAY));
+    bucket.timer = this.#clock.setTimeout(() => this.#serve(bucket), delay);
   }
 
   #rejection(bucket: Bucket, cost: number, now: number): RateLimitedError {

@@ -1,3 +1,4 @@
+import { type Clock, clockOption } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { isFunction, validateOptions } from '../internal/validate.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
@@ -14,26 +15,31 @@ import { type Timeout, timeoutOption, toTimeout } from './timeout.ts';
 /** Each policy: its options, an instance to share, or false for none. */
 export interface ResilientOptions {
   /** Bounds how many calls begin. Default: none, since no rate is right for all. */
-  rateLimit?: RateLimiterOptions | RateLimiter | false;
+  rateLimit?: RateLimiterOptions | RateLimiter | false | undefined;
   /** Milliseconds for all attempts together. Default 30,000. */
-  timeout?: number | Timeout | false;
+  timeout?: number | Timeout | false | undefined;
   /**
    * Default: 3 attempts, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget.
    */
-  retry?: RetryOptions | Retry | false;
+  retry?: RetryOptions | Retry | false | undefined;
   /**
    * Default: opens when half of at least 20 attempts within 10 s failed, with a probe after 0.5 s,
    * a quarter longer each time, up to 5 s.
    */
-  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
+  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false | undefined;
   /** Milliseconds for each attempt. Default 10,000. */
-  attemptTimeout?: number | Timeout | false;
+  attemptTimeout?: number | Timeout | false | undefined;
   /**
    * Is told of each value that nobody gets, of a retried attempt or after a timeout: for responses,
    * `(response) => response.body?.cancel()`. It is given to the policies that are made here, and not
    * to instances. Default: such values are dropped.
    */
   onDiscard?: OnDiscard | undefined;
+  /**
+   * Tells the time to the policies that are made here; an instance has its own. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /**
@@ -53,22 +59,28 @@ export class ResilientPolicy implements Policy {
       circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
       onDiscard: isFunction,
+      clock: clockOption,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
-    const { attemptTimeout = 10_000, onDiscard } = options;
-    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
-    this.retry = toPolicy(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), onDiscard, ...own }));
+    const { attemptTimeout = 10_000, clock, onDiscard } = options;
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter({ clock, ...own }));
+    this.retry = toPolicy(
+      Retry,
+      retry,
+      (own) => new Retry({ budget: new RetryBudget({ clock }), clock, onDiscard, ...own }),
+    );
     this.circuitBreaker = toPolicy(
       CircuitBreaker,
       circuitBreaker,
-      (own) => new CircuitBreaker(withBreakerDefaults({ resetTimeout: probeWait, failureRatio: 0.5 }, own)),
+      (own) =>
+        new CircuitBreaker(withBreakerDefaults({ clock, resetTimeout: probeWait, failureRatio: 0.5 }, own)),
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      toTimeout(timeout, "the call's timeout", { onDiscard }),
+      toTimeout(timeout, "the call's timeout", { clock, onDiscard }),
       this.retry,
       this.circuitBreaker,
-      toTimeout(attemptTimeout, "the attempt's timeout", { onDiscard }),
+      toTimeout(attemptTimeout, "the attempt's timeout", { clock, onDiscard }),
     );
   }
 

@@ -1,21 +1,22 @@
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { nonEmptyString, number, validateOptions } from '../internal/validate.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 
-export interface RetryBudgetOptions extends PolicyOptions {
+export interface RetryBudgetOptions extends TimedPolicyOptions {
   /**
    * Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2.
    */
-  ratio?: number;
+  ratio?: number | undefined;
   /**
    * Retries that can be made before any is earned, and saved up even with little traffic. Default
    * 10.
    */
-  initial?: number;
+  initial?: number | undefined;
   /**
    * Retries a second that are granted at any traffic. Each process grants them by itself: with 100
    * processes of 10 calls a second, a floor of 10 lets retries double the load. Default 0.
    */
-  minPerSecond?: number;
+  minPerSecond?: number | undefined;
 }
 
 /** Milliseconds of traffic, and of the floor, whose earnings can be saved up. */
@@ -45,11 +46,13 @@ export class RetryBudget {
   /** #earnings is how much the traffic of late earned, spent or not. */
   #earnings = 0;
   #reserve: number;
-  #updatedAt = performance.now();
+  readonly #clock: Clock;
+  #updatedAt: number;
 
   constructor(options: RetryBudgetOptions = {}) {
     validateOptions('RetryBudget', options, {
       name: nonEmptyString,
+      clock: clockOption,
       ratio: number(0, 1000),
       initial: number(0),
       minPerSecond: number(0),
@@ -62,6 +65,8 @@ export class RetryBudget {
     this.#perMillisecond = minPerSecond / 1000;
     this.#fullReserve = this.#perMillisecond * MEMORY;
     this.#reserve = this.#fullReserve;
+    this.#clock = options.clock ?? systemClock;
+    this.#updatedAt = this.#clock.now();
   }
 
   /** Retries that could be made now. */
@@ -97,10 +102,10 @@ export class RetryBudget {
   }
 
   #update(): void {
-    const now = performance.now();
+    const now = this.#clock.now();
     const elapsed = now - this.#updatedAt;
-    if (elapsed <= 0) return;
     this.#updatedAt = now;
+    if (elapsed <= 0) return;
     this.#earnings *= elapsed < MEMORY ? 1 - elapsed / MEMORY : 0;
     this.#earned = Math.min(this.#earned, this.#cap);
     this.#reserve = Math.min(this.#fullReserve, this.#reserve + elapsed * this.#perMillisecond);

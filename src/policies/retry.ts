@@ -1,4 +1,5 @@
 import pRetry from 'p-retry';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import {
   duration,
@@ -14,40 +15,40 @@ import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { discard, type OnDiscard } from './on-discard.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import { explainByBudget, keepEarlier, MAX_ERRORS, priceOf } from './retry-failures.ts';
 import { spentRetries } from './spent-retries.ts';
 
-export interface RetryOptions extends PolicyOptions {
+export interface RetryOptions extends TimedPolicyOptions {
   /**
    * Attempts in all, the first one included; or a function that gives them for a call, called after
    * each attempt. Default 3.
    */
-  maxAttempts?: number | ((context: CallContext) => number);
+  maxAttempts?: number | ((context: CallContext) => number) | undefined;
   /**
    * How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter.
    */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
   /**
    * Which outcomes are retried; a promise is awaited. Default: every failure except those with
    * which Holdfast rejected the call itself.
    */
-  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
+  shouldRetry?: OutcomeFunction<boolean | PromiseLike<boolean>> | undefined;
   /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
-  budget?: RetryBudget;
+  budget?: RetryBudget | undefined;
   /**
    * Milliseconds from the start of the first attempt after which no retry begins. Default: no such
    * bound.
    */
-  maxElapsed?: number;
+  maxElapsed?: number | undefined;
   /**
    * The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying.
    * Default 60,000.
    */
-  maxRetryAfter?: number;
+  maxRetryAfter?: number | undefined;
   /**
    * Is called before each retry, ahead of the wait for it, with the outcome that is retried and the
    * context of its attempt; its promise is awaited. It may prepare the next attempt, as by
@@ -64,7 +65,7 @@ export interface RetryOptions extends PolicyOptions {
 }
 
 /** Prepares a retry; anything but `false` lets it begin. */
-export type BeforeRetry = (outcome: Outcome<unknown>, context: CallContext) => unknown;
+export type BeforeRetry = OutcomeFunction<unknown>;
 
 /**
  * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further in, or at the callee, has retried
@@ -94,6 +95,7 @@ export interface RetryEvents {
 
 export const RETRY_CHECKS = {
   name: nonEmptyString,
+  clock: clockOption,
   maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), isFunction),
   backoff: isFunction,
   shouldRetry: isFunction,
@@ -130,8 +132,8 @@ const SUCCESS: Decision = { kind: 'stop', reason: 'success' };
 interface RetriedCall<T> {
   readonly operation: Operation<T>;
   readonly first: Context;
-  /** latestStart is when the last retry may begin, on the clock of `performance.now()`. */
-  readonly latestStart: number;
+  /** startedAt is when the first attempt began; 0 without `maxElapsed`. */
+  startedAt: number;
   /** context is that of the latest attempt. */
   context: Context;
   /** attempts counts the ones that were made. */
@@ -163,8 +165,14 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #beforeRetry: BeforeRetry | undefined;
   readonly #onDiscard: OnDiscard | undefined;
   readonly #target: RetryTarget;
+  readonly #clock: Clock;
 
-  /** @param target for a caller that can make the next attempt at another instance; internal. */
+  constructor(options?: RetryOptions);
+  /**
+   * @param target for a caller that can make the next attempt at another instance.
+   * @internal
+   */
+  constructor(options?: RetryOptions, target?: RetryTarget);
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry', options);
     validateOptions('Retry', options, { ...RETRY_CHECKS, onDiscard: isFunction });
@@ -177,16 +185,17 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#beforeRetry = options.beforeRetry;
     this.#onDiscard = options.onDiscard;
     this.#target = target;
+    this.#clock = options.clock ?? systemClock;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     // A retry of a Retry further out earns nothing.
     if (context.attempt === 1) decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
-    const latestStart = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
     const call: RetriedCall<T> = {
       operation,
       first: context,
-      latestStart,
+      startedAt: this.#maxElapsed === Infinity ? 0 : this.#clock.now(),
       context,
       attempts: 1,
       wait: 0,
@@ -266,10 +275,11 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
       drop();
       call.first.throwIfAborted();
-      if (call.wait > 0) await pause(call.wait, call.first);
+      if (call.wait > 0) await pause(call.wait, call.first, this.#clock);
     };
 
     try {
+      // Without a wait of its own, for which it would use the global timers.
       await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt });
     } catch (error) {
       if (error !== ATTEMPT_OVER) {
@@ -305,10 +315,19 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const backoff = computeWait(this.#backoff, "Retry option 'backoff'", attempts, call.wait, outcome);
     const wait = Math.max(backoff, askedFor);
     if (askedFor > this.#maxRetryAfter) return stop('retry-after');
-    const tooLate = reasonAgainst(wait, call);
+    const tooLate = this.#reasonAgainst(wait, call);
     if (tooLate !== undefined) return stop(tooLate);
     if (!this.#withdraw(outcome, first)) return stop('budget');
     return { kind: 'retry', wait };
+  }
+
+  /** Gives the reason why a retry cannot begin after the wait. */
+  #reasonAgainst(wait: number, call: RetriedCall<unknown>): GiveUpReason | undefined {
+    const now = this.#clock.now();
+    // The time of a clock that was set back begins anew.
+    call.startedAt = Math.min(call.startedAt, now);
+    if (now + wait >= call.first.deadline) return 'deadline';
+    return now + wait - call.startedAt > this.#maxElapsed ? 'elapsed' : undefined;
   }
 
   /** Has the user prepare the retry that is decided on, unless that takes too long. */
@@ -319,9 +338,9 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     decision: Decision & { kind: 'retry' },
   ): Promise<Decision> {
     const prepared = beforeRetry(outcome, call.context);
-    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first) : prepared;
+    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first, this.#clock) : prepared;
     if (allowed === false) return stop('declined');
-    const tooLate = reasonAgainst(decision.wait, call);
+    const tooLate = this.#reasonAgainst(decision.wait, call);
     return tooLate === undefined ? decision : stop(tooLate);
   }
 
@@ -355,11 +374,4 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
 function stop(reason: GiveUpReason): Decision {
   return { kind: 'stop', reason };
-}
-
-/** Gives the reason why a retry cannot begin after the wait. */
-function reasonAgainst(wait: number, { first, latestStart }: RetriedCall<unknown>): GiveUpReason | undefined {
-  const next = performance.now() + wait;
-  if (next >= first.deadline) return 'deadline';
-  return next > latestStart ? 'elapsed' : undefined;
 }

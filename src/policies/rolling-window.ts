@@ -1,10 +1,12 @@
+import { type Clock, systemClock } from '../internal/clock.ts';
+
 /** Some of the calls that a window holds, as a snapshot keeps them. */
 export interface WindowCounts {
   readonly calls: number;
   readonly failures: number;
   readonly slow: number;
   /** When they ended, in epoch milliseconds. Absent where the window holds a number of calls. */
-  readonly at?: number;
+  readonly at?: number | undefined;
 }
 
 /** How many calls there were, and how many of them failed. */
@@ -49,10 +51,10 @@ export function followsRate({ window, minimumCalls }: WindowOptions): boolean {
 }
 
 /** Makes the window of the options. */
-export function createRollingWindow(options: WindowOptions): RollingWindow {
+export function createRollingWindow(options: WindowOptions, clock: Clock = systemClock): RollingWindow {
   const { window = DEFAULT_WINDOW } = options;
   if (typeof window === 'object') return new CountWindow(window.calls);
-  return new TimeWindow(window, followsRate(options) ? MINIMUM_CALLS : 0);
+  return new TimeWindow(window, followsRate(options) ? MINIMUM_CALLS : 0, clock);
 }
 
 const FAILED = 1;
@@ -126,7 +128,7 @@ const MAX_AGE = 300_000;
 
 interface Slice {
   /** time counts slices since the zero of the clock. */
-  readonly time: number;
+  time: number;
   calls: number;
   failures: number;
   slow: number;
@@ -143,14 +145,16 @@ export class TimeWindow implements RollingWindow {
   atLeast: number;
   readonly #sliceLength: number;
   readonly #maxAge: number;
+  readonly #clock: Clock;
   /** The oldest first; none is empty. */
   readonly #slices: Slice[] = [];
   calls = 0;
   failures = 0;
   slow = 0;
 
-  constructor(duration: number, atLeast = 0) {
+  constructor(duration: number, atLeast = 0, clock: Clock = systemClock) {
     this.atLeast = atLeast;
+    this.#clock = clock;
     this.#sliceLength = duration / SLICES;
     this.#maxAge = Math.max(SLICES, MAX_AGE / this.#sliceLength);
   }
@@ -238,16 +242,20 @@ export class TimeWindow implements RollingWindow {
     this.#forgetBy(now);
   }
 
-  /** Gives the slice of a time, or the newest if the clock has gone back. */
+  /** Gives the slice of a time, which is not before the newest. */
   #getSlice(time: number): Slice {
     const newest = this.#slices.at(-1);
-    if (newest !== undefined && newest.time >= time) return newest;
+    if (newest?.time === time) return newest;
     const slice = { time, calls: 0, failures: 0, slow: 0 };
     this.#slices.push(slice);
     return slice;
   }
 
+  /** Gives the time in slices. If the clock was set back, all slices go with it. */
   #now(): number {
-    return Math.floor(performance.now() / this.#sliceLength);
+    const now = Math.floor(this.#clock.now() / this.#sliceLength);
+    const ahead = (this.#slices.at(-1)?.time ?? now) - now;
+    if (ahead > 0) for (const slice of this.#slices) slice.time -= ahead;
+    return now;
   }
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import type { Context } from './context.ts';
 
@@ -19,7 +20,7 @@ export class SlowCalls {
   readonly #underWay: DueQueue<Stopwatch>;
 
   /** @param duration milliseconds from which a call is slow */
-  constructor(duration: number) {
+  constructor(duration: number, clock: Clock) {
     this.#duration = duration;
     this.#underWay = new DueQueue({
       delayAt: () => duration,
@@ -27,6 +28,7 @@ export class SlowCalls {
         stopwatch.slow = stalled === 0;
       },
       holdsOpen: false,
+      clock,
     });
   }
 
@@ -34,7 +36,7 @@ export class SlowCalls {
   start({ call }: Context): Stopwatch | undefined {
     if (call.callerWait !== undefined) return undefined;
     const stopwatch = new Stopwatch();
-    this.#underWay.add(stopwatch, performance.now());
+    this.#underWay.add(stopwatch, this.#underWay.clock.now());
     return stopwatch;
   }
 

@@ -1,3 +1,5 @@
+import { processState } from '../internal/process-state.ts';
+
 /**
  * Marks errors and responses that were retried without success as often as allowed, and keeps their
  * order: a program may throw one error object in several calls, so that a mark from before an
@@ -31,7 +33,7 @@ function isObject(value: unknown): value is object {
 /**
  * One for the process, since layers that know nothing of each other meet in the errors they throw.
  */
-export const spentRetries = new SpentRetries();
+export const spentRetries = processState('spent-retries', () => new SpentRetries());
 
 /**
  * Whether the error or the response of a call was retried without success as often as allowed, by a

@@ -1,5 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { isDetached, nameCaller, rejectToCaller } from '../internal/caller-frames.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -21,15 +22,15 @@ import { type Attributes, Context, type Operation, toContext } from './context.t
 import { EmittingPolicy } from './emitting-policy.ts';
 import { discard, type OnDiscard } from './on-discard.ts';
 import { start } from './outcome.ts';
-import { type PolicyOptions, withName } from './policy-options.ts';
+import { type TimedPolicyOptions, withName } from './policy-options.ts';
 
-export interface TimeoutOptions extends PolicyOptions {
+export interface TimeoutOptions extends TimedPolicyOptions {
   /**
    * Whether the caller is released when the time is over, even if the operation goes on. False
    * waits for the operation, which then must obey its signal: for one that has to clean up before
    * the call is over. Default true.
    */
-  strict?: boolean;
+  strict?: boolean | undefined;
   /**
    * Is told of each value that comes after the caller was released, as that of a response whose body
    * must be cancelled. Default: such values are dropped.
@@ -66,6 +67,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   readonly #onDiscard: OnDiscard | undefined;
   /** #which tells in errors which of several time limits it is. */
   readonly #which: string;
+  readonly #clock: Clock;
   readonly #calls: DueQueue<TimedCall>;
 
   /**
@@ -76,20 +78,28 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   constructor(duration: number, options: TimeoutOptions = {}, which?: string) {
     super('timeout', options);
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
-    validateOptions('Timeout', options, { name: nonEmptyString, strict: boolean, onDiscard: isFunction });
+    validateOptions('Timeout', options, {
+      name: nonEmptyString,
+      clock: clockOption,
+      strict: boolean,
+      onDiscard: isFunction,
+    });
     this.#which = which ?? (this.name === undefined ? '' : withName('the timeout', this.name));
     this.duration = duration;
     this.#strict = options.strict ?? true;
     this.#onDiscard = options.onDiscard;
+    this.#clock = options.clock ?? systemClock;
     this.#calls = new DueQueue({
       delayAt: () => duration,
       onDue: (call, _now, stalled) => this.#expire(call, stalled),
       holdsOpen: true,
+      clock: this.#clock,
     });
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
-    const now = performance.now();
+    const now = this.#clock.now();
     if (outer.deadline < now + this.duration && !outer.timed)
       return this.#runUntilDeadline(operation, outer, now);
     return this.#strict
@@ -168,7 +178,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
         const error = deadlineExceeded(left, timer.stalledSince(now, left));
         scope.abort(error);
         this.emit('timeout', { error, attributes: outer.attributes });
-      });
+      }, this.#clock);
       timer.start(left, outer.deadline);
       const finish = () => {
         scope.end();
@@ -260,12 +270,12 @@ class TimedCall implements AbortOwner, Queued<TimedCall>, Pausable {
   }
 
   start(now: number): void {
-    if (this.#callerWait === undefined) this.begin(now);
-    else this.#callerWait.add(this, now);
+    if (this.#callerWait === undefined) this.#calls.add(this, now);
+    else this.#callerWait.add(this);
   }
 
-  begin(now: number): void {
-    this.#calls.add(this, now);
+  begin(): void {
+    this.#calls.add(this, this.#calls.clock.now());
   }
 
   stop(): void {

@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
@@ -17,6 +18,11 @@ export interface WaitingCall<T> {
  */
 export class WaitQueue {
   readonly #waiters = new LinkedList<Waiter>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock = systemClock) {
+    this.#clock = clock;
+  }
 
   get length(): number {
     return this.#waiters.length;
@@ -35,7 +41,7 @@ export class WaitQueue {
     rejection: (waited: number) => unknown,
     call: WaitingCall<T>,
   ): Promise<T> {
-    const maxWait = maxWaitOf(context, queueTimeout);
+    const maxWait = this.#maxWaitOf(context, queueTimeout);
     if (!(await this.wait(context, maxWait))) throw rejection(Math.round(maxWait));
     if (!context.aborted) return call.run();
     call.leave();
@@ -55,10 +61,11 @@ export class WaitQueue {
         reject(reason);
       });
       this.#waiters.append(waiter);
-      waiter.waitAtMost(maxWait, () => {
+      const expired = () => {
         this.#waiters.remove(waiter);
         waiter.end(false);
-      });
+      };
+      if (maxWait <= MAX_DELAY) waiter.waitAtMost(maxWait, new StallAwareTimer(expired, this.#clock));
     });
   }
 
@@ -73,13 +80,13 @@ export class WaitQueue {
   dismissLast(reason: unknown): void {
     this.#waiters.tail?.giveUp(reason);
   }
-}
 
-/**
- * Gives the milliseconds that a call may wait: its deadline counts unless a timer watches over it.
- */
-function maxWaitOf({ timed, deadline }: Context, maxWait: number): number {
-  return timed ? maxWait : Math.min(maxWait, deadline - performance.now());
+  /**
+   * Gives the milliseconds that a call may wait: its deadline counts unless a timer watches over it.
+   */
+  #maxWaitOf({ timed, deadline }: Context, maxWait: number): number {
+    return timed ? maxWait : Math.min(maxWait, deadline - this.#clock.now());
+  }
 }
 
 class Waiter implements Linked<Waiter> {
@@ -97,10 +104,9 @@ class Waiter implements Linked<Waiter> {
     context.listen(this.#onAbort);
   }
 
-  waitAtMost(maxWait: number, expired: () => void): void {
-    if (maxWait > MAX_DELAY) return;
-    this.#timer = new StallAwareTimer(expired);
-    this.#timer.start(maxWait);
+  waitAtMost(maxWait: number, timer: StallAwareTimer): void {
+    this.#timer = timer;
+    timer.start(maxWait);
   }
 
   giveUp(reason: unknown): void {

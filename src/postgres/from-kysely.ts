@@ -8,7 +8,7 @@ import { toDatabaseError } from './database-error.ts';
 export interface KyselyExecutor {
   readonly isTransaction: boolean;
   // biome-ignore lint/suspicious/noExplicitAny: a compiled query has types of kysely in it
-  executeQuery(query: any): Promise<{ rows: unknown[]; numAffectedRows?: bigint }>;
+  executeQuery(query: any): Promise<{ rows: unknown[]; numAffectedRows?: bigint | undefined }>;
   withoutPlugins(): KyselyExecutor;
 }
 

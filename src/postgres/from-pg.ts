@@ -8,7 +8,7 @@ import { toDatabaseError } from './database-error.ts';
 export interface PgClient {
   query(sql: string, values?: unknown[]): Promise<QueryResult & { command: string }>;
   /** Tells a client from a pool. */
-  readonly totalCount?: never;
+  readonly totalCount?: never | undefined;
 }
 
 /** A connection that a pool of pg has lent. */

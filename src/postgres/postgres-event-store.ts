@@ -25,24 +25,24 @@ export interface PostgresEventStoreOptions<Events extends EventMap = EventMap>
   extends Pick<EventCodecOptions<Events>, 'schemas' | 'upcast'> {
   database: Database;
   /** The service that appends: the `source` of its events. Default `event-store`. */
-  source?: string;
+  source?: string | undefined;
 }
 
 export interface AppendOptions {
   /** The version that the stream must have: 0 for a stream that must be new. Default: any. */
-  expectedVersion?: number;
+  expectedVersion?: number | undefined;
   /** A transaction of the caller. Default: one of its own. */
-  tx?: Executor;
+  tx?: Executor | undefined;
 }
 
 export interface ReadOptions {
   /** The version of the first event to read. Default 1. */
-  from?: number;
+  from?: number | undefined;
   /**
    * A transaction of the caller, which sees what it has appended itself. A transaction that reads
    * without it takes a second connection, which can be the one for which it waits for ever.
    */
-  tx?: Executor;
+  tx?: Executor | undefined;
 }
 
 /** An event and its place in its stream. */
@@ -145,7 +145,7 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
 
   /** Reads all events that had committed before the call, in the order of their positions. */
   async *readAll(
-    options: { after?: bigint } = {},
+    options: { after?: bigint | undefined } = {},
   ): AsyncGenerator<PositionedEvent<EventOf<Events>>, void, undefined> {
     validateOptions('readAll()', options, { after: isPosition });
     let { after = 0n } = options;
@@ -165,7 +165,7 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
    * aborted. If the database fails, so does the loop: go on from the last position then.
    */
   async *subscribe(
-    options: { after?: bigint; signal?: AbortSignal } = {},
+    options: { after?: bigint | undefined; signal?: AbortSignal | undefined } = {},
   ): AsyncGenerator<PositionedEvent<EventOf<Events>>, void, undefined> {
     validateOptions('subscribe()', options, {
       after: isPosition,

@@ -27,7 +27,7 @@ export interface PostgresIdempotencyStoreOptions {
    * Milliseconds that a method may take: the wait for a connection, and repetitions of what PostgreSQL has
    * rolled back because of another transaction, included. Default 1,000.
    */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 const OWNER = 'PostgresIdempotencyStore';

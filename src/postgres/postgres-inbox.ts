@@ -22,13 +22,13 @@ export interface PostgresInboxOptions<Raw = unknown> {
    * Milliseconds for which handled events and keys are remembered. It has to be longer than an event can
    * be delivered again, as dead letter too, or a key used again. Default 7 days, at most 100 years.
    */
-  retention?: number;
+  retention?: number | undefined;
   /**
    * The `lock_timeout` of the inbox's transactions, those of the handlers included: the milliseconds that
    * a statement waits for another transaction, such as one of the same event or key. Then it rejects with
    * a DatabaseError that is `retryable`. Default 30,000.
    */
-  lockTimeout?: number;
+  lockTimeout?: number | undefined;
 }
 
 /** The state of an idempotency key when it was revoked. */

@@ -28,17 +28,17 @@ export interface PostgresOutboxOptions<Events extends EventMap = EventMap> {
    */
   bus: EventBus<Events>;
   /** The service that publishes: the `source` of its events, where it shares the bus with others. Default: that of the bus. */
-  source?: string;
+  source?: string | undefined;
   /**
    * Milliseconds for which an event is kept at least after it was published: a bus that loses its
    * events of this time, or starts empty, is sent them again. Default 600,000, ten minutes.
    */
-  keepPublished?: number;
+  keepPublished?: number | undefined;
   /**
    * Milliseconds after which another process takes over the partitions of one that has died. Default
    * 10,000.
    */
-  lease?: number;
+  lease?: number | undefined;
 }
 
 /** The events of an outbox, which tell of its relay. */
@@ -50,7 +50,7 @@ export interface PostgresOutboxEvents {
   /** Events were relayed, of which the first has this position in the partition. */
   relay: [{ partition: number; count: number; position: bigint }];
   /** Something failed in the background, and is retried. */
-  error: [{ error: unknown; partition?: number }];
+  error: [{ error: unknown; partition?: number | undefined }];
 }
 
 /**

@@ -35,14 +35,14 @@ export interface PostgresProjectionOptions<Events extends EventMap = EventMap, R
    */
   apply: (event: EventOf<Events>, tx: Transaction<Raw>) => unknown;
   /** Empties the read model, with statements of `tx` only: `rebuild()` needs it. */
-  reset?: (tx: Transaction<Raw>) => unknown;
+  reset?: ((tx: Transaction<Raw>) => unknown) | undefined;
   /** The waits before an event is applied again. Default: exponential from 100 ms to 30 s, with jitter. */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
   /**
    * Milliseconds after which another process takes over the projection of one that has died. Default
    * 10,000.
    */
-  lease?: number;
+  lease?: number | undefined;
 }
 
 /** The events of a projection, which tell of its work. */

@@ -48,12 +48,12 @@ export interface PostgresSagaStoreOptions {
    * changes it. Default: they are kept, until the orchestrator has published them on its bus.
    */
   // biome-ignore lint/suspicious/noExplicitAny: the events of sagas are in no map of the application
-  outbox?: PostgresOutbox<any>;
+  outbox?: PostgresOutbox<any> | undefined;
   /**
    * Milliseconds that a statement may take, the wait for a connection included. Default 5,000. What was
    * given up keeps its connection, for as long as the pool lets it: see `query_timeout` of pg.
    */
-  commandTimeout?: number;
+  commandTimeout?: number | undefined;
 }
 
 const OWNER = 'PostgresSagaStore';

@@ -61,17 +61,17 @@ export interface RedisEventBusOptions<Events extends EventMap = EventMap> extend
    */
   redis: RedisSource;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /** Milliseconds within which an event must be stored. Default 5,000. */
-  publishTimeout?: number;
+  publishTimeout?: number | undefined;
   /**
    * Milliseconds for which a process owns a partition without a word: so long the events of a
    * process that has died wait for another one. A handler that blocks the event loop for longer
    * loses its partition. The same in all processes of a group. Default 10,000.
    */
-  lease?: number;
+  lease?: number | undefined;
   /** Milliseconds that any other command may take, the connection included. Default 5,000. */
-  commandTimeout?: number;
+  commandTimeout?: number | undefined;
 }
 
 const OWNER = 'RedisEventBus';
@@ -219,7 +219,7 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   }
 
   /** @throws StreamFullError if a partition has as many events as it may: what is left stays dead */
-  async redrive(options: { group: string; eventId?: string }): Promise<number> {
+  async redrive(options: { group: string; eventId?: string | undefined }): Promise<number> {
     checkGroupOptions('redrive()', options, { eventId: nonEmptyString });
     this.#checkOpen();
     return this.#letters.redrive(options.group, options.eventId, this.#settings.maxLength);

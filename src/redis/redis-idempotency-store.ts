@@ -18,9 +18,9 @@ export interface RedisIdempotencyStoreOptions {
    */
   service: string;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /** Milliseconds that a command may take, the connection to Redis included. Default 1,000. */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /**

@@ -12,11 +12,11 @@ export interface RedisInboxOptions {
    */
   redis: RedisSource;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /** Milliseconds for which a handled event is remembered. Default 86,400,000, a day. */
-  ttl?: number;
+  ttl?: number | undefined;
   /** Milliseconds that a command may take, the connection to Redis included. Default 5,000. */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /** Milliseconds after which an event that a dead process was handling may be handled again. */

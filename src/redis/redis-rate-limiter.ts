@@ -18,21 +18,21 @@ export interface RedisRateLimiterOptions {
    */
   redis: RedisSource;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /**
    * Milliseconds that a request waits for Redis. One that waits longer is counted in this process.
    * Default 50.
    */
-  maxWait?: number;
+  maxWait?: number | undefined;
   /**
    * Milliseconds for which requests are counted in this process after Redis did not reply, or not in
    * time. Then one request asks it again, and does not wait either. Default 1,000.
    */
-  retryInterval?: number;
+  retryInterval?: number | undefined;
   /** Keys that this process counts at once while Redis is away. Default 100,000. */
-  maxKeys?: number;
+  maxKeys?: number | undefined;
   /** Milliseconds after which a connection without a reply is given up. Default 1,000. */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 export interface RedisRateLimiterEvents {

@@ -39,9 +39,9 @@ export interface RedisSagaStoreOptions {
    */
   redis: RedisSource;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /** Milliseconds that a command may take, the connection to Redis included. Default 5,000. */
-  commandTimeout?: number;
+  commandTimeout?: number | undefined;
 }
 
 const OWNER = 'RedisSagaStore';

@@ -39,27 +39,27 @@ export interface RedisServiceDiscoveryOptions {
    */
   redis: RedisSource;
   /** The beginning of the names of all keys and channels. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
   /** Milliseconds that an instance registered here stays without a heartbeat. Default 90,000. */
-  ttl?: number;
+  ttl?: number | undefined;
   /**
    * Milliseconds for which instances are kept that vanish from Redis together without having
    * deregistered: Redis may have lost them, or they cannot reach it. At most half of a list is
    * dropped in each such period, and the last instances stay for ten periods. 0 keeps none.
    * Default: the `ttl`.
    */
-  grace?: number;
+  grace?: number | undefined;
   /**
    * Milliseconds without a message after which it asks Redis whether it missed any. Default 30,000.
    */
-  refreshInterval?: number;
+  refreshInterval?: number | undefined;
   /** Milliseconds that a command may take, the connection to Redis included. Default 5,000. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * A file to keep the last known instances in, so that a process can start while Redis is away.
    * Default: none.
    */
-  snapshotFile?: string;
+  snapshotFile?: string | undefined;
 }
 
 export interface RedisServiceDiscoveryEvents {

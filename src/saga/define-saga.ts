@@ -27,7 +27,7 @@ export interface SagaOptions {
    * Milliseconds from its start within which a saga must have reached its pivot, or its end if it has
    * none; else it is compensated. Default: no bound.
    */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /** A name that no step before has. */

@@ -57,8 +57,12 @@ export function describeError(error: unknown): SagaReason['error'] {
 }
 
 /** Makes an error of its description. */
-export function restoreError({ name, message, code }: SagaReason['error']): Error & { code?: string } {
-  const error: Error & { code?: string } = new Error(message);
+export function restoreError({
+  name,
+  message,
+  code,
+}: SagaReason['error']): Error & { code?: string | undefined } {
+  const error: Error & { code?: string | undefined } = new Error(message);
   Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true });
   if (code !== undefined) error.code = code;
   return error;

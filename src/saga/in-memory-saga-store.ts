@@ -23,7 +23,7 @@ import {
 
 export interface InMemorySagaStoreOptions {
   /** The most sagas that have ended and are kept; the first one to have ended is forgotten. Default 10,000. */
-  maxEnded?: number;
+  maxEnded?: number | undefined;
 }
 
 /** The most sagas that `removeEnded` removes, and the most whose events are published, at once. */

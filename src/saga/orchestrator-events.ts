@@ -36,5 +36,5 @@ export interface SagaOrchestratorEvents {
    * A task in the background failed, and is done again; or a `correlate` or `sagaId` threw, so that no saga
    * got the event by it.
    */
-  error: [event: { error: unknown; sagaId?: string }];
+  error: [event: { error: unknown; sagaId?: string | undefined }];
 }

@@ -30,29 +30,29 @@ export interface SagaOrchestratorOptions {
    */
   sagas: readonly AnySaga[];
   /** Makes the calls of steps. Required if there are any. It stays open. */
-  client?: ServiceClient;
+  client?: ServiceClient | undefined;
   /**
    * Publishes the events of steps, and those that tell of the sagas, and brings those for which steps
    * wait. Required if there are such steps. It stays open.
    */
-  bus?: EventBus;
+  bus?: EventBus | undefined;
   /** Names the publisher in the events that tell of the sagas. Default `saga-orchestrator`. */
-  source?: string;
+  source?: string | undefined;
   /**
    * Milliseconds after which another process takes over a saga from one that has died. Default 10,000.
    */
-  lease?: number;
+  lease?: number | undefined;
   /** Sagas that this process runs at once; the others wait in the store. Default 100. */
-  concurrency?: number;
+  concurrency?: number | undefined;
   /**
    * Milliseconds that `close()` gives to what is under way before it aborts it. Default 10,000. Within 5 s
    * more it has ended, also if the store does not respond.
    */
-  closeTimeout?: number;
+  closeTimeout?: number | undefined;
   /** Milliseconds for which a saga that has ended is kept. Default 604,800,000, a week. */
-  retention?: number;
+  retention?: number | undefined;
   /** Writes and reads inputs and results. Default JSON. */
-  serialize?: Serialize;
+  serialize?: Serialize | undefined;
 }
 
 /** The options of an orchestrator with their defaults. */

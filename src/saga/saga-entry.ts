@@ -17,7 +17,7 @@ export type FailureOutcome = 'not-happened' | 'unknown' | 'happened';
 /** Why a saga is compensated, or stuck. */
 export interface SagaReason {
   /** The step that failed; undefined if the saga was cancelled or ran out of time. */
-  readonly step?: string;
+  readonly step?: string | undefined;
   readonly error: Omit<AttemptError, 'attempt' | 'at'>;
 }
 
@@ -41,7 +41,7 @@ export type SagaEntry =
       /** Whether another attempt would end no better. */
       readonly final: boolean;
       /** Milliseconds for which the next attempt has to wait at least: the callee has asked for that. */
-      readonly retryAfter?: number;
+      readonly retryAfter?: number | undefined;
     }
   /** The saga begins to compensate. */
   | { readonly type: 'turn'; readonly reason: SagaReason }
@@ -54,7 +54,7 @@ export type SagaEntry =
       readonly outcome: FailureOutcome;
       /** As of an invocation; but a compensation is attempted again all the same. */
       readonly final: boolean;
-      readonly retryAfter?: number;
+      readonly retryAfter?: number | undefined;
     }
   | { readonly type: 'stick'; readonly reason: SagaReason }
   /** The owner has taken in the input with this id. Inputs are taken in one by one, in their order. */
@@ -85,6 +85,6 @@ export type SagaInput = { readonly id: string } & (
       readonly step: string;
       readonly error: AttemptError;
       /** The step has happened, and its result cannot be kept. */
-      readonly outcome?: 'happened';
+      readonly outcome?: 'happened' | undefined;
     }
 );

@@ -9,7 +9,7 @@ export interface SagaEventData {
   readonly name: string;
   readonly version: number;
   /** Why it is compensated, or stuck. */
-  readonly reason?: SagaReason;
+  readonly reason?: SagaReason | undefined;
 }
 
 /** Where an event stands in the journal, and who publishes it. */

@@ -19,7 +19,7 @@ export interface SagaHandle<Results = unknown> {
    * @throws SagaNotFoundError if there is no such saga any more
    * @throws the reason of the signal; the saga goes on
    */
-  result(options?: { signal?: AbortSignal }): Promise<Results>;
+  result(options?: { signal?: AbortSignal | undefined }): Promise<Results>;
   /** @throws SagaNotFoundError if there is no such saga any more */
   status(): Promise<SagaStatus>;
 }

@@ -35,16 +35,16 @@ import { Serializer } from './serializer.ts';
 
 export interface StartOptions {
   /** Letters, digits and . _ : - (at most 128). Default: a UUID. */
-  sagaId?: string;
+  sagaId?: string | undefined;
 }
 
 export interface SagaListOptions {
   /** Default: all. */
-  status?: SagaStatus;
+  status?: SagaStatus | undefined;
   /** The name of a definition. Default: all. */
-  name?: string;
+  name?: string | undefined;
   /** Only sagas that have been due for five minutes: no process has their definition in its version. */
-  unclaimed?: boolean;
+  unclaimed?: boolean | undefined;
 }
 
 /** A saga in a list. Times are in milliseconds since 1970, on the clock of the store. */

@@ -109,10 +109,10 @@ export type CreateResult =
 export type SagaVersions = readonly { readonly name: string; readonly version: number }[];
 
 export interface ListOptions {
-  readonly status?: SagaStatus;
-  readonly name?: string;
+  readonly status?: SagaStatus | undefined;
+  readonly name?: string | undefined;
   /** Due for longer than this, in milliseconds: nobody has claimed them. */
-  readonly dueFor?: number;
+  readonly dueFor?: number | undefined;
 }
 
 /** Under which condition an input is taken; `stuck` means at the input's step, if it names one. */

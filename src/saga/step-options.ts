@@ -41,15 +41,15 @@ export interface StepEvent {
   readonly eventType: string;
   readonly aggregateId: string;
   readonly data: unknown;
-  readonly metadata?: Partial<EventMetadata>;
-  readonly eventId?: never;
+  readonly metadata?: Partial<EventMetadata> | undefined;
+  readonly eventId?: never | undefined;
 }
 
 /** How an effect is brought about: exactly one of these. */
 type CallEffect<Given> = {
   readonly call: (given: Given) => StepCall;
   /** Every function has a `call`, but is no effect. */
-  readonly apply?: never;
+  readonly apply?: never | undefined;
   readonly run?: undefined;
   readonly publish?: undefined;
 };
@@ -69,19 +69,19 @@ export interface StepRetry {
    * Attempts, the first one included. One of which nothing was sent does not count for a compensation, nor
    * after the pivot. Default 3; 10 for a compensation and for steps after the pivot.
    */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /**
    * The waits between attempts. Default: exponential, doubled from 100 ms to 10 s, with full jitter; for a
    * compensation and for steps after the pivot tripled from 200 ms to 60 s, with equal jitter.
    * One that throws, or gives no number, counts as 1 s, with a warning.
    */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
 }
 
 interface AttemptOptions {
   /** Milliseconds that an attempt may take. Default 10,000 for a `call`, 30,000 for the others. */
-  timeout?: number;
-  retry?: StepRetry;
+  timeout?: number | undefined;
+  retry?: StepRetry | undefined;
 }
 
 /** How the effect of a step is undone. It may be asked for several times, and also if there was no effect. */
@@ -122,21 +122,21 @@ export type EventWait<Input> = Correlation<Input> & {
    * The type of the event that says that the step has failed. Its `data` say why: a text, or one under
    * `message`, `error` or `reason`. Default: none.
    */
-  failedBy?: string;
+  failedBy?: string | undefined;
   /** Milliseconds for which the event is waited for; then the step has failed. Default: no bound. */
-  timeout?: number;
+  timeout?: number | undefined;
 };
 
 export type WaitOptions<Input, Result> = EventWait<Input> & {
   /** Checks and types the result. */
-  result?: StandardSchema<Result>;
+  result?: StandardSchema<Result> | undefined;
 };
 
 interface StepBehaviour<Input, Results, Result> extends AttemptOptions {
   /** Undoes the step. There is none for a step that has nothing to undo, nor after the pivot. */
-  compensate?: Compensation<Input, Results, Result>;
+  compensate?: Compensation<Input, Results, Result> | undefined;
   /** Checks and types the result: what the effect has given, or the data of the event that completes the step. */
-  result?: StandardSchema<Result>;
+  result?: StandardSchema<Result> | undefined;
 }
 
 /** A step that is complete when its effect has ended: with what a `run` gives, or a service has responded. */

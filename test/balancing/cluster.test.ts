@@ -20,6 +20,7 @@ import { roundRobin } from '../../src/balancing/strategies/round-robin.ts';
 import { weightedRoundRobin } from '../../src/balancing/strategies/weighted-round-robin.ts';
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
 import { ServiceConnectionError } from '../../src/errors.ts';
+import { systemClock } from '../../src/internal/clock.ts';
 import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
 
 fakeTimeAndChance();
@@ -453,6 +454,7 @@ function drive(
   const outlierDetection = rulesOf({ ...hasty, ...options });
   const { maxEjectionRatio } = outlierDetection;
   const rules = {
+    clock: systemClock,
     strategy,
     outlierDetection,
     slowStart: readSlowStartOptions({ duration: 500 }),
@@ -615,7 +617,13 @@ it('an instance that a listener removes while others are being ejected is not ej
   const told: string[] = [];
   const all = Array.from({ length: 20 }, (_, index) => instance(`i${index}`));
   const fleet: Cluster = new Cluster(
-    { strategy: inTurn, outlierDetection: rulesOf({}), slowStart: undefined, random: Math.random },
+    {
+      clock: systemClock,
+      strategy: inTurn,
+      outlierDetection: rulesOf({}),
+      slowStart: undefined,
+      random: Math.random,
+    },
     {
       ...unobserved,
       ejected: (candidate) => {

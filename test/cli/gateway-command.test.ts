@@ -229,16 +229,16 @@ describe('holdfast gateway', () => {
 
   it('holdfast gateway writes a line for each request to standard output, if its file says so', async () => {
     const path = await fileOf(
-      `${ROUTES}discovery: { static: { shop: ['${await startShop()}'] } }\nserver: { accessLog: true }\n`,
+      `${ROUTES}discovery: { static: { shop: ['${await startShop()}'] } }\nserver: { accessLog: true, drainDelay: 0 }\n`,
     );
     const text = await startGateway(path);
-    await fetch(`${text.url}/a?token=secret`);
+    await get(`${text.url}/a?token=secret`);
     await vi.waitFor(() => expect(text.running.out).not.toBe(''));
     expect(text.running.out).toMatch(
       /^\S+Z 127\.0\.0\.1 "GET \/a" 200 15 [\d.]+ms shop \S+:\d+ [\da-f-]{36}\n$/,
     );
     const json = await startGateway(path, ['--json']);
-    await fetch(`${json.url}/a?token=secret`);
+    await get(`${json.url}/a?token=secret`);
     await vi.waitFor(() => expect(json.running.out).not.toBe(''));
     expect(JSON.parse(json.running.out)).toMatchObject({ method: 'GET', path: '/a', status: 200, bytes: 15 });
   });

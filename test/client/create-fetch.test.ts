@@ -399,13 +399,13 @@ describe('a fetch that is given up', () => {
     await expect(read).resolves.toBe('enough');
   });
 
-  it('ten thousand fetches that are given up leave nothing under way', async () => {
+  it('3,000 fetches that are given up leave nothing under way', async () => {
     let seen = 0;
     const { fetch, server, client } = await serving((request, response) => {
       seen++;
       if (request.url === '/body') response.write('first');
     });
-    for (let wave = 0; wave < 20; wave++) {
+    for (let wave = 0; wave < 6; wave++) {
       const now = new AbortController();
       const later = new AbortController();
       const heads = Array.from({ length: 25 }, () => fetch(`${url}/head`, { signal: later.signal }));
@@ -418,7 +418,7 @@ describe('a fetch that is given up', () => {
       const results = await Promise.allSettled([...heads, ...atOnce, ...bodies]);
       expect(results).toEqual(Array.from({ length: 500 }, () => ({ status: 'rejected', reason: 'enough' })));
     }
-    expect(seen).toBeGreaterThan(500);
+    expect(seen).toBeGreaterThan(150);
     await client.close();
     await vi.waitFor(async () => expect(await sockets(server)).toBe(0), 10_000);
   }, 60_000);

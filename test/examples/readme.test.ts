@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { examplesIn, readmeExamples } from '../../scripts/readme-examples.ts';
+import { runsOf } from '../../scripts/doc-programs.ts';
 
 /** Processes start slowly on a machine that is busy. */
 const TIMEOUT = 60_000;
@@ -23,7 +23,7 @@ async function run(code: string, onTestFinished: TestContext['onTestFinished']) 
 }
 
 describe.concurrent('README.md', { timeout: TIMEOUT }, () => {
-  it.for(readmeExamples(PORT))(
+  it.for(runsOf('README.md', PORT))(
     '$name runs as it stands and prints what it says',
     async ({ code, prints }, { onTestFinished }) => {
       const serves = code.includes('gracefulShutdown(');
@@ -36,17 +36,4 @@ describe.concurrent('README.md', { timeout: TIMEOUT }, () => {
       expect(lines).toEqual(serves ? ['200'] : prints);
     },
   );
-});
-
-it('a block of README.md that uses the client of the one before it is run before that closes it', () => {
-  const first = 'const client = make();\nconsole.log(1); // 1\nawait client.close();\n';
-  const markdown = `## A\n\n\`\`\`ts\n${first}\`\`\`\n\n\`\`\`ts\nclient.call();\n\`\`\`\n`;
-  expect(examplesIn(markdown)).toEqual([
-    { name: 'A, example 1', code: first, prints: ['1'] },
-    {
-      name: 'A, example 2',
-      code: 'const client = make();\nconsole.log(1); // 1\nclient.call();\n\nawait client.close();\n',
-      prints: ['1'],
-    },
-  ]);
 });

@@ -1,3 +1,4 @@
+import { createHook } from 'node:async_hooks';
 import { getEventListeners } from 'node:events';
 import { vi } from 'vitest';
 import type { CallContext, CallOptions } from '../../src/policies/context.ts';
@@ -41,6 +42,22 @@ export async function stall(milliseconds: number, read: () => unknown = () => {}
   await flush();
   for (const callback of goOn) callback();
   await flush();
+}
+
+/** Counts the real timers that are set until `stop()`, which gives their number. */
+export function countTimers(): { stop(): number } {
+  let count = 0;
+  const hook = createHook({
+    init(_id, type) {
+      if (type === 'Timeout') count++;
+    },
+  }).enable();
+  return {
+    stop() {
+      hook.disable();
+      return count;
+    },
+  };
 }
 
 /** Lets what has already been decided reach those that await it; no time passes. */

@@ -88,7 +88,7 @@ describe('compose', () => {
 
 describe('an operation that is no function', () => {
   const key = () => 'a';
-  const policies: [string, Policy][] = [
+  const policies: [string, Policy<unknown>][] = [
     ['AdaptiveConcurrency', new AdaptiveConcurrency()],
     ['AdaptiveThrottle', new AdaptiveThrottle()],
     ['Bulkhead', new Bulkhead()],
@@ -154,6 +154,13 @@ describe('wrap', () => {
     ['function', () => wrap(new Retry(), 5 as never)],
   ])('wrap() says what is wrong with its %s', (which, make) => {
     expect(make).toThrow(new RegExp(`the ${which} of wrap\\(\\) must be`));
+  });
+
+  it('wrap() says that the policy comes first, where the arguments are the other way round', () => {
+    const swapped = wrap as (...args: unknown[]) => unknown;
+    expect(() => swapped(async () => 1, new Retry())).toThrow(
+      new TypeError('wrap() takes the policy first, and then the function: wrap(policy, fn)'),
+    );
   });
 
   it('wrap() makes a function of the same arguments whose every call goes through the policy', async () => {

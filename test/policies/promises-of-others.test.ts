@@ -17,7 +17,7 @@ const down = new Error('down');
 const fails = () => Promise.reject(down);
 const at = () => constantBackoff(0);
 
-const EVERY_POLICY: readonly [string, () => Policy][] = [
+const EVERY_POLICY: readonly [string, () => Policy<unknown>][] = [
   ['Retry', () => new Retry()],
   ['CircuitBreaker', () => new CircuitBreaker()],
   ['Timeout', () => new Timeout(1_000)],

@@ -5,6 +5,7 @@ import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
+  countTimers,
   type Deferred,
   defer,
   fakeTime,
@@ -441,13 +442,11 @@ describe('many calls at once', () => {
   });
 
   it('ten thousand calls one after another through a Timeout make one timer', async () => {
-    const set = vi.spyOn(globalThis, 'setTimeout');
-    const timeout = new Timeout(100);
+    vi.useRealTimers();
+    const timers = countTimers();
+    const timeout = new Timeout(60_000);
     for (let i = 0; i < 10_000; i++) await timeout.execute(() => i);
-    expect(set).toHaveBeenCalledTimes(1);
-    expect(vi.getTimerCount()).toBe(1);
-    await pass(100);
-    expect(vi.getTimerCount()).toBe(0);
+    expect(timers.stop()).toBe(1);
   });
 
   it('each of many calls through a Timeout ends exactly at its own end or its own time', async () => {

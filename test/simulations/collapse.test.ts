@@ -51,7 +51,7 @@ it.each([
   },
 );
 
-it.each(['resilient()', 'ServiceClient, 1 instance', 'ServiceClient, 4 instances'] as const)(
+it.each(['resilient()', 'ServiceClient, 4 instances'] as const)(
   'a server recovers from a ramp within ten seconds of a hundred processes with %s',
   async (client) => {
     expect(mean(await successes('ramp', client, 100, SEEDS))).toBeGreaterThan(0.95);

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { mean } from '../../bench/simulations/report.ts';
 import { PROCESSES, recovered, recovery } from '../../bench/simulations/throttle-recovery.ts';
 
 describe.each(PROCESSES)('a server that a peak from %d processes made late for all', (processes) => {
   it('serves 95 % of the calls within ten seconds of the peak behind throttles', async () => {
-    expect(recovered(await recovery({ processes, peak: 80 }))).toBeGreaterThan(0.95);
+    const shares: number[] = [];
+    for (const seed of [1, 2, 3, 4, 5]) shares.push(recovered(await recovery({ processes, peak: 80, seed })));
+    expect(mean(shares)).toBeGreaterThan(0.95);
   });
 });
 

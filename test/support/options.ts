@@ -241,8 +241,20 @@ const NO_OBJECT = [5, 'x', [], true, () => ({}), new Set(['a']), new Hiding()];
 const NO_POLICY = [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, { execute: () => {} }, new Hiding()];
 const NO_TIMEOUT = [0, -1, Infinity, '5', true, {}, () => 5, { execute: () => {} }];
 
+const NO_CLOCK = [
+  5,
+  'x',
+  {},
+  true,
+  () => 5,
+  { now: () => 5 },
+  { now: () => Number.NaN, setTimeout() {}, clearTimeout() {} },
+  { now: async () => 5, setTimeout() {}, clearTimeout() {} },
+];
+
 const RETRY = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   maxAttempts: [0, -1, 1.5, 'x', true, {}],
   backoff: NO_FUNCTION,
   shouldRetry: NO_FUNCTION,
@@ -254,6 +266,7 @@ const RETRY = {
 
 const HEDGE = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   delay: [0, ...NO_DURATION],
   percentile: [0, 1, 95, '0.5', true, {}],
   minDelay: [0, ...NO_DURATION],
@@ -267,6 +280,7 @@ const HEDGE = {
 
 const BREAKER = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   failureThreshold: [0, ...NO_COUNT],
   failureRatio: NO_RATIO,
   slowCallRatio: NO_RATIO,
@@ -342,6 +356,8 @@ const CLIENT = {
     { 'user-service': A_MAP },
     { 'http://x': {} },
   ],
+  resilience: NO_BOOLEAN,
+  clock: NO_CLOCK,
 };
 
 const NAMES = ['', 'a b', '-a', 5, {}, [], true];
@@ -989,7 +1005,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
     make: (options) => new holdfast.RetryBudget(options),
-    wrong: { name: NO_TEXT, ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
   }),
   takes('ExponentialBackoffOptions', {
     of: 'exponentialBackoff',
@@ -1018,7 +1034,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/timeout.ts',
     name: 'Timeout',
     make: (options) => new holdfast.Timeout(1_000, options),
-    wrong: { name: NO_TEXT, strict: NO_BOOLEAN, onDiscard: NO_FUNCTION },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, strict: NO_BOOLEAN, onDiscard: NO_FUNCTION },
   }),
   takes('FallbackOptions', {
     of: 'Fallback',
@@ -1035,6 +1051,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     required: { limit: 1 },
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       limit: [0, ...NO_NUMBER],
       interval: [0, ...NO_DURATION],
       burst: [0, ...NO_COUNT],
@@ -1052,6 +1069,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.AdaptiveThrottle(options),
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       k: [0.5, ...NO_NUMBER],
       window: [0, ...NO_DURATION],
       isAccepted: NO_FUNCTION,
@@ -1072,6 +1090,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.AdaptiveConcurrency(options),
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       algorithm: ['fast', 5, {}, true],
       initialLimit: [0, 10_001, ...NO_COUNT],
       minLimit: [0, ...NO_COUNT],
@@ -1116,7 +1135,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'Coalesce',
     make: (options) => new holdfast.Coalesce(options as never),
     required: { key: () => 'a' },
-    wrong: { name: NO_TEXT, key: NO_FUNCTION },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, key: NO_FUNCTION },
   }),
   takes('CircuitBreakerOptions', {
     of: 'CircuitBreaker',
@@ -1145,6 +1164,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
       onDiscard: NO_FUNCTION,
+      clock: NO_CLOCK,
     },
   }),
   takes('CacheOptions', {
@@ -1155,6 +1175,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     required: { key: () => 'a', ttl: 1_000 },
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       key: NO_FUNCTION,
       ttl: NO_NUMBER,
       jitter: NO_RATIO,
@@ -1176,7 +1197,13 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/bulkhead.ts',
     name: 'Bulkhead',
     make: (options) => new holdfast.Bulkhead(options),
-    wrong: { name: NO_TEXT, maxConcurrent: [0, ...NO_COUNT], maxQueue: NO_COUNT, queueTimeout: NO_DURATION },
+    wrong: {
+      name: NO_TEXT,
+      clock: NO_CLOCK,
+      maxConcurrent: [0, ...NO_COUNT],
+      maxQueue: NO_COUNT,
+      queueTimeout: NO_DURATION,
+    },
   }),
   takes('CallOptions', {
     of: 'Bulkhead',
@@ -1209,6 +1236,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       select: [...NO_OBJECT, { version: 2 }],
       selectFallback: ['some', 5, true],
       random: NO_FUNCTION,
+      clock: NO_CLOCK,
     },
   }),
   takes('CanaryOptions', {
@@ -1288,6 +1316,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       weightExpirationPeriod: NO_DURATION,
       weightUpdatePeriod: NO_DURATION,
       errorUtilizationPenalty: NO_NUMBER,
+      clock: NO_CLOCK,
     },
   }),
   takes('WeightedRoundRobinOptions', {
@@ -1345,6 +1374,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       negativeTtl: NO_NUMBER,
       maxEntries: [0, ...NO_COUNT],
       random: NO_FUNCTION,
+      clock: NO_CLOCK,
       maxSize: [0, ...NO_COUNT],
       allowAuthorization: NO_BOOLEAN,
       credentialHeaders: ['x-api-key', [5], ['no name'], 5],

@@ -10,7 +10,7 @@ export interface ConsistentHashOptions {
    * The calls under way that an instance may have, as a multiple of its fair share. A key that
    * would make it more goes to the next instance. 1 at least; Infinity for no bound. Default 1.25.
    */
-  loadFactor?: number;
+  loadFactor?: number | undefined;
 }
 
 /**

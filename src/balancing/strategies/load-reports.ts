@@ -1,3 +1,4 @@
+import { type Clock, clockOption, systemClock } from '../../internal/clock.ts';
 import { duration, number, validateOptions } from '../../internal/validate.ts';
 import type { Candidate } from '../strategy.ts';
 
@@ -21,19 +22,21 @@ export interface LoadReportsOptions {
    * Milliseconds for which reports are gathered before they count, since the first reports of an
    * instance do not tell what it can bear. Default 10,000.
    */
-  blackoutPeriod?: number;
+  blackoutPeriod?: number | undefined;
   /**
    * Milliseconds after the last report until an instance counts as one without reports. Default
    * 180,000.
    */
-  weightExpirationPeriod?: number;
+  weightExpirationPeriod?: number | undefined;
   /** Milliseconds for which a weight is used before a later report can change it. Default 1,000. */
-  weightUpdatePeriod?: number;
+  weightUpdatePeriod?: number | undefined;
   /**
    * How much the share of errors adds to utilization: an instance that fails fast is not one with
    * room. Default 1.
    */
-  errorUtilizationPenalty?: number;
+  errorUtilizationPenalty?: number | undefined;
+  /** The clock of the balancer. Default: that of this process. */
+  clock?: Clock | undefined;
 }
 
 interface ReportedWeight {
@@ -62,6 +65,7 @@ export class LoadReports {
   readonly #expiration: number;
   readonly #update: number;
   readonly #errorPenalty: number;
+  readonly #clock: Clock;
   readonly #reported = new WeakMap<Candidate, ReportedWeight>();
 
   constructor(options: LoadReportsOptions = {}) {
@@ -70,11 +74,13 @@ export class LoadReports {
       weightExpirationPeriod: duration,
       weightUpdatePeriod: duration,
       errorUtilizationPenalty: number(0),
+      clock: clockOption,
     });
     this.#blackout = options.blackoutPeriod ?? 10_000;
     this.#expiration = options.weightExpirationPeriod ?? 180_000;
     this.#update = options.weightUpdatePeriod ?? 1_000;
     this.#errorPenalty = options.errorUtilizationPenalty ?? 1;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /**
@@ -84,7 +90,7 @@ export class LoadReports {
   report(candidate: Candidate, report: LoadReport): void {
     const weight = this.#weightBy(report);
     if (!(weight > 0 && weight <= MAX_WEIGHT)) return;
-    const now = performance.now();
+    const now = this.#clock.now();
     const reported = this.#reported.get(candidate);
     if (reported === undefined) {
       this.#reported.set(candidate, {
@@ -96,7 +102,8 @@ export class LoadReports {
       });
       return;
     }
-    if (now - reported.latestAt >= this.#expiration) reported.firstAt = now;
+    const isSetBack = now < reported.latestAt;
+    if (isSetBack || now - reported.latestAt >= this.#expiration) reported.firstAt = now;
     reported.latest = weight;
     reported.latestAt = now;
   }
@@ -105,7 +112,8 @@ export class LoadReports {
   weightOf(candidate: Candidate, now: number): number {
     const reported = this.#reported.get(candidate);
     if (reported === undefined) return 0;
-    if (now - reported.usedSince >= this.#update) {
+    const age = now - reported.usedSince;
+    if (age >= this.#update || age < 0) {
       const usable = now - reported.firstAt >= this.#blackout && now - reported.latestAt < this.#expiration;
       reported.used = usable ? reported.latest : 0;
       reported.usedSince = now;

@@ -9,7 +9,7 @@ export interface WeightedRoundRobinOptions {
   /**
    * Weights by the load that instances report, in place of those that they were registered with.
    */
-  loadReports?: LoadReports;
+  loadReports?: LoadReports | undefined;
 }
 
 /**

@@ -5,20 +5,20 @@ import { checkKeys } from './key-source.ts';
 
 export interface AuthOptions {
   /** One issuer of tokens, or several with a name each. */
-  jwt?: JwtOptions | readonly JwtOptions[];
+  jwt?: JwtOptions | readonly JwtOptions[] | undefined;
   /**
    * Hashes of the keys, or a function that looks a key up within 5 seconds. What the function gives
    * for a key is kept for 10 seconds.
    */
-  apiKeys?: readonly ApiKeyOptions[] | ApiKeyLookup;
+  apiKeys?: readonly ApiKeyOptions[] | ApiKeyLookup | undefined;
   /** Whether `Authorization` goes on to services. Default true. `X-API-Key` never does. */
-  forwardAuthorization?: boolean;
+  forwardAuthorization?: boolean | undefined;
   /**
    * The key with which the gateway signs who the caller is: see `verifyIdentity`. It is an Ed25519
    * JWK with its private part, which all replicas of the gateway share. Default: one that is made at
    * the start, with a warning.
    */
-  identity?: { key: JWK };
+  identity?: { key: JWK } | undefined;
 }
 
 /** An issuer of tokens. */
@@ -32,7 +32,7 @@ export interface JwtOptions {
   /** The address of the keys, https or http on loopback, or the keys. */
   jwks: string | JSONWebKeySet;
   /** Milliseconds by which clocks may differ. Default 5,000. */
-  clockTolerance?: number;
+  clockTolerance?: number | undefined;
 }
 
 export interface ApiKeyOptions {
@@ -41,13 +41,13 @@ export interface ApiKeyOptions {
   /** The name of the caller that has the key. */
   subject: string;
   /** The scopes of the key. Default: none. */
-  scopes?: readonly string[];
+  scopes?: readonly string[] | undefined;
 }
 
 /** The holder of an API key. Other fields, such as those of a row in a database, are not looked at. */
 export interface ApiKeyCaller {
   subject: string;
-  scopes?: readonly string[];
+  scopes?: readonly string[] | undefined;
 }
 
 /** Nobody has the key. Clients of databases say it by any of these. */
@@ -59,7 +59,7 @@ export type ApiKeyLookup = (key: string) => ApiKeyCaller | NoCaller | Promise<Ap
 /** Which callers a route lets in. */
 export interface RouteAuth {
   /** Scopes that a caller must have, all of them. */
-  scopes?: readonly string[];
+  scopes?: readonly string[] | undefined;
 }
 
 /** Algorithms with a public key (RFC 7518, RFC 8037, RFC 9864): with a secret one, who verifies can sign. */

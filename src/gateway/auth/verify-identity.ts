@@ -17,7 +17,7 @@ export interface VerifyIdentityOptions {
   /** The name of this service, as the routes of the gateway have it. */
   audience: string;
   /** Milliseconds by which clocks may differ. Default 5,000. */
-  clockTolerance?: number;
+  clockTolerance?: number | undefined;
 }
 
 /**

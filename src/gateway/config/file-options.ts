@@ -4,22 +4,22 @@ import type { GatewayConfig } from '../options.ts';
 /** A file that configures a gateway, as JSON or YAML. What is code cannot be written in it. */
 export interface GatewayFileOptions extends GatewayConfig {
   /** The address of the JSON Schema, for editors. */
-  $schema?: string;
+  $schema?: string | undefined;
   /** Where the instances of services are listed: one of these. */
-  discovery?: DiscoveryFileOptions;
+  discovery?: DiscoveryFileOptions | undefined;
   /** Counts the requests of rate limits. Default: in memory. */
-  rateLimitStore?: RateLimitStoreFileOptions;
+  rateLimitStore?: RateLimitStoreFileOptions | undefined;
   /** The server of `npx holdfast gateway`. */
-  server?: ServerFileOptions;
+  server?: ServerFileOptions | undefined;
 }
 
 export interface DiscoveryFileOptions {
   /** Instances that are registered in Redis. */
-  redis?: RedisFileOptions;
+  redis?: RedisFileOptions | undefined;
   /** Lists of origins such as `http://10.0.0.1:8001`, by the name of the service. */
-  static?: Readonly<Record<string, readonly string[]>>;
+  static?: Readonly<Record<string, readonly string[]>> | undefined;
   /** The DNS name of each service, by the name of the service. */
-  dns?: Readonly<Record<string, DnsName>>;
+  dns?: Readonly<Record<string, DnsName>> | undefined;
 }
 
 export interface RateLimitStoreFileOptions {
@@ -31,40 +31,40 @@ export interface RedisFileOptions {
   /** A URL such as `redis://127.0.0.1:6379`, or `rediss://` for TLS. */
   url: string;
   /** The beginning of the names of all keys. Default `holdfast`. */
-  keyPrefix?: string;
+  keyPrefix?: string | undefined;
 }
 
 export interface ServerFileOptions {
   /** Default `127.0.0.1`. */
-  host?: string;
+  host?: string | undefined;
   /** Default 8080. 0 for a free one. */
-  port?: number;
+  port?: number | undefined;
   /** Serves https with this certificate. Default: http. */
-  tls?: TlsFileOptions;
+  tls?: TlsFileOptions | undefined;
   /**
    * Speaks HTTP/2: over TLS to clients that ask for it, without TLS to all, who must know it. Default
    * false.
    */
-  http2?: boolean;
+  http2?: boolean | undefined;
   /** Writes a line for each request to standard output. Default false. */
-  accessLog?: boolean;
+  accessLog?: boolean | undefined;
   /** Connections of clients at once; Node closes more of them unheard. Default: any number. */
-  maxConnections?: number;
+  maxConnections?: number | undefined;
   /** Bytes of the head of a request. Default 16,384. */
-  maxHeaderSize?: number;
+  maxHeaderSize?: number | undefined;
   /** Milliseconds for a whole request, its body included. Default 300,000. */
-  requestTimeout?: number;
+  requestTimeout?: number | undefined;
   /** Milliseconds for the head of a request. Default 60,000. */
-  headersTimeout?: number;
+  headersTimeout?: number | undefined;
   /** Milliseconds for which an idle connection stays open. Default 72,000. */
-  keepAliveTimeout?: number;
+  keepAliveTimeout?: number | undefined;
   /**
    * Milliseconds from the signal to end, when `/health` responds with 503, until no more connections are
    * taken. Load balancers must have seen it by then. Default 2,000.
    */
-  drainDelay?: number;
+  drainDelay?: number | undefined;
   /** Milliseconds that the end then waits for requests in flight. Default 15,000. */
-  shutdownTimeout?: number;
+  shutdownTimeout?: number | undefined;
 }
 
 export interface TlsFileOptions {

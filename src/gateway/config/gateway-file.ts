@@ -27,7 +27,7 @@ export interface ReloadableGateway {
 
 export interface FollowOptions {
   /** Milliseconds between two readings of the file. Default 1,000. */
-  interval?: number;
+  interval?: number | undefined;
 }
 
 /** The fields that can be replaced while a gateway runs. */

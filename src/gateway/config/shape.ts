@@ -22,7 +22,7 @@ export interface Shape {
 
 /** A field of an object; without `required` it may be left out. */
 export interface Field extends Shape {
-  readonly required?: boolean;
+  readonly required?: boolean | undefined;
 }
 
 export function required(shape: Shape): Field {

@@ -3,7 +3,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import type { ResponseHeaders } from '../../client/response.ts';
 
 /** A response of node:http, or of node:http2, whose compatibility layer has the same methods. */
-export type ClientResponse = ServerResponse & { readonly stream?: ServerHttp2Stream };
+export type ClientResponse = ServerResponse & { readonly stream?: ServerHttp2Stream | undefined };
 
 /** Writes the head of a response. @param headers names and values in turn */
 export function writeHead(response: ClientResponse, status: number, headers: string[]): void {

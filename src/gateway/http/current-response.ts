@@ -5,5 +5,5 @@ import type { ServerResponse } from 'node:http';
  * by this field, and has no other way to ask.
  */
 export function currentResponse(socket: object): ServerResponse | undefined {
-  return (socket as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined;
+  return (socket as { _httpMessage?: ServerResponse | null | undefined })._httpMessage ?? undefined;
 }

@@ -136,7 +136,7 @@ function checkVersion(request: IncomingMessage): void {
 
 /** The compatibility layer of node:http2 has these beside the fields of an IncomingMessage. */
 type Http2Request = IncomingMessage & {
-  readonly authority?: string;
+  readonly authority?: string | undefined;
   readonly stream: { readonly endAfterHeaders: boolean };
 };
 

@@ -3,12 +3,12 @@ import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 
 export interface AimdLimitOptions {
   /** Factor of the limit after a window with a dropped call, 0.5 to 1. Default 0.9. */
-  backoffRatio?: number;
+  backoffRatio?: number | undefined;
   /**
    * Milliseconds of mean latency from which a window counts as one with a dropped call. Default
    * 5,000.
    */
-  timeout?: number;
+  timeout?: number | undefined;
 }
 
 /**

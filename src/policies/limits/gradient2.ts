@@ -7,17 +7,17 @@ export interface Gradient2LimitOptions {
    * Latency up to this multiple of the usual one does not shrink the limit; at least 1. Default
    * 1.5.
    */
-  tolerance?: number;
+  tolerance?: number | undefined;
   /**
    * Calls by which the limit may grow in a window, before smoothing: the allowed queue. Default 4.
    */
-  queueSize?: number;
+  queueSize?: number | undefined;
   /**
    * Share of the way to its new value by which the limit moves in a window, 0 to 1. Default 0.2.
    */
-  smoothing?: number;
+  smoothing?: number | undefined;
   /** Windows over which the usual latency is averaged. Default 600. */
-  longWindow?: number;
+  longWindow?: number | undefined;
 }
 
 const WARM_UP = 10;

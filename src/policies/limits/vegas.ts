@@ -6,7 +6,7 @@ import { BaselineProbe } from './baseline-probe.ts';
 
 export interface VegasLimitOptions {
   /** Gives numbers from 0 to 1, for the time between probes. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 /** Windows from one probe to the next, per call of the limit. */

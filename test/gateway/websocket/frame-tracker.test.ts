@@ -58,7 +58,7 @@ describe('a frame tracker', () => {
         }
         expect(tracker.closed).toBe(false);
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 

@@ -611,7 +611,7 @@ describe('upgrades to other protocols', () => {
 });
 
 describe('a request for a WebSocket behind one that has no response yet', () => {
-  const PIPELINED = `GET /a HTTP/1.1\r\nHost: gateway.example\r\n\r\n${handshakeHead('/b')}`;
+  const FIRST = 'GET /a HTTP/1.1\r\nHost: gateway.example\r\n\r\n';
 
   it('is handled as if it had not asked, so that its response is the second one', async () => {
     const { upstream, open } = await startRecordedGateway({ routes: [ROUTE] });
@@ -621,7 +621,7 @@ describe('a request for a WebSocket behind one that has no response yet', () => 
       else socket.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond');
     };
     const client = await open();
-    client.send(PIPELINED);
+    client.send(FIRST + handshakeHead('/b'));
     await upstream.waitFor('GET /a');
     const other = await open();
     other.send('GET /c HTTP/1.1\r\nHost: gateway.example\r\n\r\n');
@@ -640,7 +640,9 @@ describe('a request for a WebSocket behind one that has no response yet', () => 
     await app.register(gatewayPlugin, { discovery, routes: [ROUTE] });
     onTestFinished(() => app.close());
     const client = await openRawClient(await app.listen({ port: 0, host: '127.0.0.1' }));
-    client.send(PIPELINED);
+    client.send(FIRST);
+    await upstream.waitFor('GET /a');
+    client.send(handshakeHead('/b'));
     await client.waitForEnd();
     expect(client.received).toBe('');
     await vi.waitFor(() => expect(upstream.connections).toBe(0));

@@ -72,7 +72,7 @@ export class NodeBody implements RequestBody {
  * whole.
  */
 export function isAbortedStream(message: IncomingMessage): boolean {
-  return (message as { stream?: Http2ServerRequest['stream'] }).stream?.aborted === true;
+  return (message as { stream?: Http2ServerRequest['stream'] | undefined }).stream?.aborted === true;
 }
 
 /** Whether the client of a request went away before its body could be read to the end. */

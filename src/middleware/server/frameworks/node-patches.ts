@@ -108,7 +108,7 @@ export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): v
     // The application sees a response that has ended.
     Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
     const finish = () => {
-      delete (response as { writableEnded?: boolean }).writableEnded;
+      delete (response as { writableEnded?: boolean | undefined }).writableEnded;
       phase = 'ending';
       end.apply(response, args);
     };
@@ -147,7 +147,7 @@ export function onServerAbort(
   context: RequestContext,
   listener: () => void,
 ): () => void {
-  const { stream } = response as ServerResponse & { stream?: ServerHttp2Stream };
+  const { stream } = response as ServerResponse & { stream?: ServerHttp2Stream | undefined };
   if (request.httpVersionMajor >= 2 && stream !== undefined) return watchStream(stream, listener);
   const { socket } = request;
   const notify = () => {

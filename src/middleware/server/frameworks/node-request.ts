@@ -54,7 +54,7 @@ class NodeRequest implements GuardedRequest {
     this.#parsedBody = parsedBody;
     const { method = 'GET', headers } = message;
     // Express and Connect keep the URL here when they take off the path of a mounted middleware.
-    const { originalUrl = message.url ?? '/' } = message as { originalUrl?: string };
+    const { originalUrl = message.url ?? '/' } = message as { originalUrl?: string | undefined };
     this.target = originalUrl;
     this.request = { method, path: pathOf(originalUrl), headers };
     onResponseClose(message, response, () => this.#close());

@@ -25,7 +25,7 @@ export interface Rejection {
   readonly code: RejectionCode;
   readonly detail: string;
   /** Seconds after which the request may be retried. */
-  readonly retryAfter?: number;
+  readonly retryAfter?: number | undefined;
 }
 
 /** Builds the response to a rejected request, as problem+json (RFC 9457). */

@@ -54,46 +54,47 @@ export interface ServerGuardOptions {
   adaptiveConcurrency?:
     | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
     | AdaptiveConcurrency
-    | false;
+    | false
+    | undefined;
   /**
    * Milliseconds that the event loop may be late, on average over half a second. Above that the
    * guard rejects requests: the more the later the loop is, the least critical first, and all of
    * them at twice that. Default false: any delay.
    */
-  maxEventLoopDelay?: number | false;
+  maxEventLoopDelay?: number | false | undefined;
   /**
    * The levels of criticality, the most critical first: names, or names with the share of the
    * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
    */
-  priorities?: readonly (string | ConcurrencyPartition)[];
+  priorities?: readonly (string | ConcurrencyPartition)[] | undefined;
   /** Gives the name of a request's priority, at once. An unknown one counts as least critical. */
-  priorityOf?: (request: IncomingRequest) => string | undefined;
+  priorityOf?: ((request: IncomingRequest) => string | undefined) | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
    * many, by chance, in whole seconds, so that requests that were rejected together do not come
    * back together. Default 1,000.
    */
-  retryAfter?: number;
+  retryAfter?: number | undefined;
   /**
    * Decides, at once, which requests are let through whatever happens and count for nothing: probes
    * of health, and responses that stay open, such as a stream of events. Default: GET and HEAD of
    * `/health/live` and `/health/ready`; if the Health has another `prefix`, give its `isProbe`.
    */
-  exempt?: (request: IncomingRequest) => boolean;
+  exempt?: ((request: IncomingRequest) => boolean) | undefined;
   /**
    * Replays the stored response to a request that comes again with the same `Idempotency-Key`
    * (those of safe methods, such as GET, need none, and are handled each time), and keeps a request from being handled after another one, with its key as
    * `Compensates-Key`, has compensated it. `{}` takes the defaults. Default false.
    */
-  idempotency?: IdempotencyOptions | false;
+  idempotency?: IdempotencyOptions | false | undefined;
   /**
    * Requires that requests come through the gateway, and tells who they are made for: see
    * `verifyIdentity` of `holdfast/gateway`. A request whose identity is missing or wrong gets 401.
    * Handlers find it in `currentRequestContext().identity`. Default: no identity is read.
    */
-  identity?: IdentityVerifier;
+  identity?: IdentityVerifier | undefined;
   /** Gives random numbers from 0 to 1. Default Math.random. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface ServerGuardEvents {
@@ -174,7 +175,8 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     this.#levels = new CriticalityLevels(priorities ?? ['all']);
     this.adaptiveConcurrency = toPolicy(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
       if (priorities === undefined) return new AdaptiveConcurrency(given);
-      const partition = ({ attributes }: { attributes: { priority?: string } }) => attributes.priority;
+      const partition = ({ attributes }: { attributes: { priority?: string | undefined } }) =>
+        attributes.priority;
       return new AdaptiveConcurrency({ ...given, partitions: this.#levels.partitions, partition });
     });
     this.#maxDelay = options.maxEventLoopDelay || Infinity;
@@ -204,6 +206,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
    * to wait.
    *
    * @throws the error that a function of the options throws, or rejects with; the request gets 500
+   * @internal
    */
   admit(guarded: GuardedRequest): Decision | Promise<Decision> {
     try {

@@ -7,12 +7,12 @@ export interface InMemoryIdempotencyStoreOptions {
    * The largest number of responses and revoked keys that are stored; the least recently used goes
    * first. Default 10,000.
    */
-  maxEntries?: number;
+  maxEntries?: number | undefined;
   /**
    * The largest sum of the lengths of the responses, in characters; a body counts a third more than
    * its length. Default 64 Mi.
    */
-  maxSize?: number;
+  maxSize?: number | undefined;
 }
 
 /** Times are on the clock of `performance.now()`. */

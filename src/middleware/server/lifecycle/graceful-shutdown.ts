@@ -28,28 +28,28 @@ export interface GracefulShutdownOptions {
   /**
    * The servers that take requests. Give each before it listens, so that no request is overlooked.
    */
-  server?: OneOrMore<Closable>;
+  server?: OneOrMore<Closable> | undefined;
   /** Is told first, and reports that the instance is not ready from then on. */
-  health?: { shutDown(): void };
+  health?: { shutDown(): void } | undefined;
   /** Deregisters the instances that it has registered. */
-  registrar?: OneOrMore<ServiceRegistrar>;
+  registrar?: OneOrMore<ServiceRegistrar> | undefined;
   /**
    * Milliseconds from the deregistration until no more connections are accepted, so that all
    * callers learn of it. Through Redis they know within 50 ms. Callers that ask DNS, and load
    * balancers that probe, know only when their cache expires: give more than that. Default 2,000.
    */
-  drainDelay?: number;
+  drainDelay?: number | undefined;
   /** Milliseconds that requests which are in flight then may take. Default 15,000. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * The clients, such as a ServiceClient, that are closed before `close`, once nothing is in
    * flight.
    */
-  client?: OneOrMore<Closable>;
+  client?: OneOrMore<Closable> | undefined;
   /** Functions that are called at the end, one after the other, such as to close a database. */
-  close?: readonly (() => unknown)[];
+  close?: readonly (() => unknown)[] | undefined;
   /** The signals that begin the shutdown; false for none. Default SIGTERM and SIGINT. */
-  signals?: readonly ShutdownSignal[] | false;
+  signals?: readonly ShutdownSignal[] | false | undefined;
 }
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;

@@ -52,42 +52,42 @@ export interface HealthOptions {
   /**
    * The checks that must pass for requests to be handled, as of a database, by the name to show.
    */
-  checks?: Readonly<Record<string, ReadinessCheck>>;
+  checks?: Readonly<Record<string, ReadinessCheck>> | undefined;
   /**
    * The circuit breakers to show, by name: a CircuitBreaker, or the client that calls the service
    * of that name.
    */
-  breakers?: Readonly<Record<string, CircuitBreaker | ServiceClient>>;
+  breakers?: Readonly<Record<string, CircuitBreaker | ServiceClient>> | undefined;
   /**
    * The names of the `breakers` that make the instance unready while they are open. Name only
    * services without which no request can be handled: all instances have the same dependencies, and
    * are unready together. Default: none.
    */
-  critical?: readonly string[];
+  critical?: readonly string[] | undefined;
   /**
    * Its stale services are shown. That fails nothing: calls use the instances that were known last.
    */
-  discovery?: WatchedDiscovery;
+  discovery?: WatchedDiscovery | undefined;
   /** Whether it has registered the instance is shown. */
-  registrar?: ServiceRegistrar;
+  registrar?: ServiceRegistrar | undefined;
   /** Milliseconds that each check may take. Default 1,000. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * Milliseconds that the results of checks are reused, so that probes do not become load. Default
    * 1,000.
    */
-  cacheFor?: number;
+  cacheFor?: number | undefined;
   /**
    * Shows the checks, breakers and stale services by name, the results of checks, and the messages
    * of failed ones: for networks that you trust. Default false: only the status of all of them
    * together.
    */
-  verbose?: boolean;
+  verbose?: boolean | undefined;
   /**
    * The beginning of the paths: `/health` for `/health/live` and `/health/ready`. Default
    * `/health`.
    */
-  prefix?: string;
+  prefix?: string | undefined;
 }
 
 /** `warn` is a pass: something is amiss, but requests are handled. */
@@ -96,24 +96,26 @@ export type HealthStatus = 'pass' | 'warn' | 'fail';
 export interface HealthBody {
   readonly status: HealthStatus;
   /** Is there while the instance shuts down. */
-  readonly shuttingDown?: true;
+  readonly shuttingDown?: true | undefined;
   /** The checks by name; only if `verbose`. */
-  readonly checks?: Readonly<Record<string, CheckReport>>;
+  readonly checks?: Readonly<Record<string, CheckReport>> | undefined;
   /** The breakers by name; only if `verbose`. */
-  readonly breakers?: Readonly<Record<string, BreakerReport>>;
+  readonly breakers?: Readonly<Record<string, BreakerReport>> | undefined;
   /**
    * Whether the discovery may be stale for a service; the names of such services only if `verbose`.
    */
-  readonly discovery?: { readonly status: HealthStatus; readonly stale?: readonly string[] };
-  readonly registered?: boolean;
+  readonly discovery?:
+    | { readonly status: HealthStatus; readonly stale?: readonly string[] | undefined }
+    | undefined;
+  readonly registered?: boolean | undefined;
 }
 
 export interface CheckReport {
   readonly status: HealthStatus;
   /** The result of the check. */
-  readonly details?: object;
+  readonly details?: object | undefined;
   /** The message of the check's error. */
-  readonly error?: string;
+  readonly error?: string | undefined;
 }
 
 export interface BreakerReport {

@@ -9,9 +9,9 @@ export interface InMemoryRateLimitStoreOptions {
    * Keys remembered at once. The least recently used is forgotten for a new one, and could exceed
    * its limit by a burst. Default 100,000, of some 200 bytes each.
    */
-  maxKeys?: number;
+  maxKeys?: number | undefined;
   /** Milliseconds of a clock that never goes back. Default `performance.now()`. */
-  now?: () => number;
+  now?: (() => number) | undefined;
 }
 
 /** When the next request of a key would come if they came evenly at the limit. */

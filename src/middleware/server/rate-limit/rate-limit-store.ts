@@ -5,9 +5,9 @@ export interface RateLimitRule {
   /** Milliseconds. */
   interval: number;
   /** Requests that may come at once. Default: `limit`. */
-  burst?: number;
+  burst?: number | undefined;
   /** The client that is counted: `address` (IPv6 by /64), `key` (the API key), or `claim:NAME`. Default `address`. */
-  by?: string;
+  by?: string | undefined;
 }
 
 export interface RateLimitDecision {

@@ -1,0 +1,167 @@
+/**
+ * Reads the TypeScript of a Markdown page as programs. The words after ```` ```ts ```` say what a block is:
+ *
+ *     ts            continues the page: it sees the imports and names of the blocks before it, and may declare them again
+ *     ts alone      is a program by itself: it sees no other block
+ *     ts run        is a program by itself, which is run and prints what its comments say: `console.log(…); // this`
+ *     ts continues  goes on with the program before it, before that calls `await client.close();`
+ *
+ * Where blocks that continue a page stand for files of their reader, an `export` is left out, and so is an import of another
+ * of these files (`'./…'`): the page has its names.
+ *
+ * A block of ```` ```text printed ```` holds what the program before it prints.
+ * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers.
+ */
+import { readFileSync } from 'node:fs';
+import ts from 'typescript';
+
+/** A line of a program, and the line of the page that it comes from. */
+interface Line {
+  readonly text: string;
+  readonly line: number;
+}
+
+export interface DocProgram {
+  /** The heading that it stands under, and which program it is there; for the blocks that continue a page, its path. */
+  readonly name: string;
+  readonly lines: readonly Line[];
+  /** The lines that it prints, if it is run. */
+  readonly prints?: readonly string[];
+}
+
+interface Block {
+  readonly kind: string;
+  readonly heading: string;
+  readonly lines: readonly Line[];
+}
+
+const KINDS = ['', 'alone', 'run', 'continues'];
+const PART =
+  /^(?<title>#+ [^\n]*)$|^```ts(?<kind>[^\n]*)\n(?<code>.*?)^```$|^(?:<!-- ts|```text (?<printed>printed))\n(?<other>.*?)^(?:-->|```)$/gms;
+const CLOSING = 'await client.close();';
+
+/** The programs of a page. */
+export function programsOf(path: string, markdown: string): DocProgram[] {
+  const blocks = blocksOf(path, markdown);
+  const unseen = blocks.filter(({ kind }) => kind === 'unseen');
+  const page = blocks.filter(({ kind }) => kind === '');
+  const programs: DocProgram[] = [];
+  if (page.length > 0) programs.push({ name: path, lines: scopedProgram(unseen, page) });
+  let before: Block | undefined;
+  for (const block of blocks) {
+    const { kind, heading } = block;
+    if (kind === 'printed') {
+      programs.push({ ...programs.pop()!, prints: block.lines.map(({ text }) => text) });
+      continue;
+    }
+    if (kind === '' || kind === 'unseen') continue;
+    const number = programs.filter(({ name }) => name.startsWith(`${heading}, `)).length + 1;
+    const name = `${heading}, program ${number}`;
+    const lines = kind === 'continues' ? continued(path, before, block) : block.lines;
+    if (kind === 'alone') programs.push({ name, lines: scopedProgram(unseen, [block]) });
+    else programs.push({ name, lines, prints: printsOf(lines) });
+    if (kind === 'run') before = block;
+  }
+  return programs;
+}
+
+/** The programs of a page that run, each with ports of its own from `port` on. */
+export function runsOf(
+  path: string,
+  port: number,
+): { name: string; code: string; prints: readonly string[] }[] {
+  let next = port;
+  return programsOf(path, readFileSync(path, 'utf8')).flatMap(({ name, prints, lines }) => {
+    if (prints === undefined) return [];
+    const ports = new Map<string, string>();
+    const code = textOf(lines).replaceAll(/\b80\d\d\b/g, (shown) => {
+      if (!ports.has(shown)) ports.set(shown, String(next++));
+      return ports.get(shown)!;
+    });
+    return [{ name, code, prints }];
+  });
+}
+
+function printsOf(lines: readonly Line[]): string[] {
+  return lines.flatMap(({ text }) => /console\.log\(.*\); \/\/ (.*)$/.exec(text)?.[1] ?? []);
+}
+
+function textOf(lines: readonly Line[]): string {
+  return lines.map(({ text }) => text).join('\n');
+}
+
+function blocksOf(path: string, markdown: string): Block[] {
+  const blocks: Block[] = [];
+  let heading = path;
+  for (const { index, groups } of markdown.matchAll(PART)) {
+    const { title, kind, code, printed, other } = groups!;
+    if (title !== undefined) {
+      heading = title.replace(/^#+ /, '');
+      continue;
+    }
+    const first = markdown.slice(0, index).split('\n').length + 1;
+    if (!KINDS.includes((kind ?? '').trim()))
+      throw new Error(`${path}:${first - 1}: no block is 'ts${kind}'`);
+    const lines = (code ?? other!)
+      .trimEnd()
+      .split('\n')
+      .map((text, offset) => ({ text, line: first + offset }));
+    blocks.push({ kind: kind?.trim() ?? printed ?? 'unseen', heading, lines });
+  }
+  return blocks;
+}
+
+function continued(path: string, before: Block | undefined, block: Block): readonly Line[] {
+  const closing = before?.lines.findIndex(({ text }) => text === CLOSING) ?? -1;
+  if (closing < 0) {
+    throw new Error(`${path}:${block.lines[0]!.line}: the program before it does not call '${CLOSING}'`);
+  }
+  return before!.lines.toSpliced(closing, 0, ...block.lines);
+}
+
+/** A scope for each block within the scope of the block before it, so that a name can be declared again. */
+function scopedProgram(unseen: readonly Block[], blocks: readonly Block[]): Line[] {
+  const imports = new Map<string, Line>();
+  const declared = unseen.flatMap(({ lines }) => takeImports(lines, imports));
+  const scopes = blocks.flatMap(({ lines }) => [
+    { text: '{', line: lines[0]!.line },
+    ...takeImports(lines, imports),
+  ]);
+  const ends = blocks.map(({ lines }) => ({ text: '}', line: lines.at(-1)!.line }));
+  return [...imports.values(), ...declared, ...scopes, ...ends];
+}
+
+/** The lines without their imports, which go to `imports`: one for each name, under its text without `type`. */
+function takeImports(lines: readonly Line[], imports: Map<string, Line>): Line[] {
+  const rest = lines.map(({ text, line }) => ({ text: text.replace(/^export (?!\{)/, ''), line }));
+  const source = ts.createSourceFile('block.ts', textOf(lines), ts.ScriptTarget.Latest);
+  const lineAt = (position: number) => source.getLineAndCharacterOfPosition(position).line;
+  for (const statement of source.statements) {
+    if (!ts.isImportDeclaration(statement)) continue;
+    const [first, last] = [lineAt(statement.getStart(source)), lineAt(statement.end)];
+    const local = statement.moduleSpecifier.getText(source).startsWith("'./");
+    for (const { name, type } of local ? [] : importsOf(statement, source)) {
+      const given = imports.get(name);
+      if (given && (type || !given.text.startsWith('import type'))) continue;
+      imports.set(name, { text: `import ${type ? 'type ' : ''}${name};`, line: lines[first]!.line });
+    }
+    for (let index = first; index <= last; index++) rest[index] = { ...rest[index]!, text: '' };
+  }
+  return rest;
+}
+
+function importsOf({ importClause, moduleSpecifier }: ts.ImportDeclaration, source: ts.SourceFile) {
+  const from = moduleSpecifier.getText(source);
+  if (importClause === undefined) return [{ name: from, type: false }];
+  const { name, namedBindings } = importClause;
+  const allTypes = importClause.phaseModifier === ts.SyntaxKind.TypeKeyword;
+  const whole = namedBindings && ts.isNamespaceImport(namedBindings) ? [namedBindings] : [];
+  const named = namedBindings && ts.isNamedImports(namedBindings) ? namedBindings.elements : [];
+  return [
+    ...[...(name ? [name] : []), ...whole].map((node) => ({ what: node.getText(source), type: allTypes })),
+    ...named.map((element) => ({
+      what: `{ ${element.getText(source).replace(/^type /, '')} }`,
+      type: allTypes || element.isTypeOnly,
+    })),
+  ].map(({ what, type }) => ({ name: `${what} from ${from}`, type }));
+}

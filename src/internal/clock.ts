@@ -1,0 +1,69 @@
+import { clearTimeout as clearTimeoutOfNode, setTimeout as setTimeoutOfNode } from 'node:timers';
+import { type Check, hasMethods, number } from './validate.ts';
+
+/**
+ * Tells the time and sets timers. The three must agree: when a timer fires, `now()` has come as far as
+ * its delay.
+ */
+export interface Clock {
+  /** Gives milliseconds since any moment, such as `performance.now()` does. */
+  now(): number;
+  /** Calls back once after `delay` milliseconds, and gives what `clearTimeout` takes. */
+  setTimeout(callback: () => void, delay: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+/**
+ * The clock of this process. It looks up the globals at each use, so that it follows fake timers,
+ * whenever a test installs them.
+ */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  setTimeout: (callback, delay) => setTimeout(callback, delay),
+  clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),
+};
+
+// Kept, since fake timers replace those of the module as well.
+const realSetTimeout: unknown = setTimeoutOfNode;
+const clearRealTimeout = clearTimeoutOfNode;
+
+/**
+ * Gives what sets the timers of a clock now. Once it is another one, as after fake timers were installed
+ * or removed, a timer that was set before may never fire.
+ */
+export function timerSourceOf(clock: Clock): unknown {
+  return clock === systemClock ? setTimeout : clock;
+}
+
+/**
+ * Whether a timer of the clock may stay set while nothing needs it, which spares setting the next one. A
+ * test drops or counts the timers of its own clock.
+ */
+export function mayLinger(clock: Clock): boolean {
+  return timerSourceOf(clock) === realSetTimeout;
+}
+
+/** Clears a timer of the clock that this source has set. */
+export function clearTimer(clock: Clock, timer: unknown, source: unknown): void {
+  if (source === realSetTimeout) clearRealTimeout(timer as NodeJS.Timeout);
+  else clock.clearTimeout(timer);
+}
+
+/** Lets the process end in spite of the timer, where timers of its clock hold the process open. */
+export function unref(timer: unknown): void {
+  (timer as Partial<NodeJS.Timeout> | undefined)?.unref?.();
+}
+
+/** Has the timer hold the process open again. */
+export function ref(timer: unknown): void {
+  (timer as Partial<NodeJS.Timeout> | undefined)?.ref?.();
+}
+
+const hasClockMethods = hasMethods('now', 'setTimeout', 'clearTimeout');
+const aTime = number(-Number.MAX_VALUE);
+
+/** Checks an option that is a clock, and that the clock tells the time. */
+export const clockOption: Check = (value, option) => {
+  hasClockMethods(value, option);
+  aTime((value as Clock).now(), `what ${option} gives by now()`);
+};

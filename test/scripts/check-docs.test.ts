@@ -1,0 +1,124 @@
+import { describe, expect, it } from 'vitest';
+import { checkColumns, checkLinks, checkTypes } from '../../scripts/check-docs.ts';
+import { programsOf } from '../../scripts/doc-programs.ts';
+
+const fence = (kind: string, ...code: string[]) => [`\`\`\`${kind}`, ...code, '```', ''];
+const page = (...lines: (string | string[])[]) => `${lines.flat().join('\n')}\n`;
+const codeOf = (markdown: string) =>
+  programsOf('a.md', markdown).map(({ lines }) => lines.map(({ text }) => text).join('\n'));
+
+describe('the programs of a page', () => {
+  it('are one for the blocks that continue it: each in the scope of the block before', () => {
+    const markdown = page(fence('ts', 'const a = 1;'), 'Text.', fence('ts', 'const a = 2;'));
+    expect(codeOf(markdown)).toEqual(['{\nconst a = 1;\n{\nconst a = 2;\n}\n}']);
+  });
+
+  it('import a name once, as a value if one of the blocks needs the value', () => {
+    const markdown = page(
+      fence('ts', "import { A, type B } from 'x';", "import D, * as E from 'y';"),
+      fence(
+        'ts',
+        'import type {',
+        '  A,',
+        '  C as F,',
+        "} from 'x';",
+        "import { B } from 'x';",
+        "import 'z';",
+      ),
+    );
+    expect(
+      codeOf(markdown)[0]!
+        .split('\n')
+        .filter((line) => line.startsWith('import')),
+    ).toEqual([
+      "import { A } from 'x';",
+      "import { B } from 'x';",
+      "import D from 'y';",
+      "import * as E from 'y';",
+      "import type { C as F } from 'x';",
+      "import 'z';",
+    ]);
+  });
+
+  it('leave out exports, and imports of the files that other blocks stand for', () => {
+    const markdown = page(
+      fence('ts', 'export const a = 1;'),
+      fence('ts', "import { a } from './a.js';", 'export { a };'),
+    );
+    expect(codeOf(markdown)).toEqual(['{\nconst a = 1;\n{\n\nexport { a };\n}\n}']);
+  });
+
+  it('see what a comment of the page declares, if they do not run', () => {
+    const markdown = page(
+      ['<!-- ts', 'declare const a: 1;', '-->'],
+      fence('ts', 'f(a);'),
+      fence('ts alone', 'g(a);'),
+      fence('ts run', 'h();'),
+    );
+    expect(codeOf(markdown)).toEqual([
+      'declare const a: 1;\n{\nf(a);\n}',
+      'declare const a: 1;\n{\ng(a);\n}',
+      'h();',
+    ]);
+  });
+
+  it('that continue another one stand before it closes its client', () => {
+    const first = ['const client = make();', 'console.log(1); // 1', 'await client.close();'];
+    const markdown = page('## A', fence('ts run', ...first), fence('ts continues', 'client.call();'));
+    expect(
+      programsOf('a.md', markdown).map(({ name, prints, lines }) => [name, prints, lines.length]),
+    ).toEqual([
+      ['A, program 1', ['1'], 3],
+      ['A, program 2', ['1'], 4],
+    ]);
+    expect(codeOf(markdown)[1]).toBe([...first.slice(0, 2), 'client.call();', first[2]].join('\n'));
+  });
+
+  it('that run print what the block after them shows', () => {
+    const markdown = page(fence('ts run', 'f();'), fence('text printed', 'one', 'two'));
+    expect(programsOf('a.md', markdown)).toMatchObject([{ prints: ['one', 'two'] }]);
+  });
+
+  it.each([
+    [page('Text.', fence('ts runs', 'f();')), "a.md:2: no block is 'ts runs'"],
+    [page(fence('ts continues', 'f();')), 'a.md:2: the program before it does not call'],
+  ])('are rejected in %j', (markdown, message) => {
+    expect(() => programsOf('a.md', markdown)).toThrow(message);
+  });
+});
+
+it('the check of docs tells the line of a page that does not compile', () => {
+  const markdown = page(
+    'Text.',
+    fence('ts', 'const a: number = parseInt;'),
+    fence('ts', 'parseInt(a);'),
+    fence('ts alone', 'const b = ;', 'a.b;'),
+  );
+  expect(checkTypes(new Map([['a.md', markdown]]), { types: [], lib: ['lib.es5.d.ts'] })).toEqual([
+    expect.stringMatching(/^a\.md:3: Type .* is not assignable to type 'number'/),
+    expect.stringMatching(/^a\.md:7: Argument of type 'number'/),
+    'a.md:11: Expression expected.',
+    "a.md:12: Cannot find name 'a'.",
+  ]);
+});
+
+it('the check of docs tells the lines that are longer than 120 columns', () => {
+  expect(checkColumns('a.md', page('…'.repeat(120), '…'.repeat(121)))).toEqual([
+    'a.md:2: 121 columns; at most 120 are allowed',
+  ]);
+});
+
+it('the check of docs tells the links that lead nowhere', () => {
+  const there: Record<string, string> = { 'docs/b.md': '## What `b` is, and why', LICENSE: '' };
+  const markdown = page(
+    '# A',
+    '[a](#a) [b](b.md#what-b-is-and-why) [licence](../LICENSE) [far](https://example.com/#x)',
+    '[one](#one) [c](c.md)',
+    '[two](b.md#two)',
+  );
+  expect(checkLinks('docs/a.md', markdown, (path) => there[path])).toEqual([
+    'docs/a.md:3: the link leads nowhere: #one',
+    'docs/a.md:3: the link leads nowhere: c.md',
+    'docs/a.md:4: the link leads nowhere: b.md#two',
+  ]);
+});
