@@ -99,7 +99,7 @@ export class Connections {
     this.#origin = origin;
     this.#host = host;
     if (host !== undefined && origin.startsWith('https:')) {
-      const { servername: given } = (options.connect ?? {}) as { servername?: string };
+      const { servername: given } = (options.connect ?? {}) as { servername?: string | undefined };
       this.#servername = given ?? servername;
     }
     this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
