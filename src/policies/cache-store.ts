@@ -39,6 +39,7 @@ export type StoreOperation = 'get' | 'set' | 'delete';
 /** Asks a store on behalf of a Cache, and never fails. */
 export class StoreAccess {
   readonly #store: CacheStore;
+  readonly #clock: Clock;
   readonly #timeout: Timeout;
   readonly #clock: Clock;
   readonly #onError: (key: string, operation: StoreOperation, error: unknown) => void;

@@ -321,6 +321,15 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     return { kind: 'retry', wait };
   }
 
+  /** Gives the reason why a retry cannot begin after the wait. */
+  #reasonAgainst(wait: number, call: RetriedCall<unknown>): GiveUpReason | undefined {
+    const now = this.#clock.now();
+    // The time of a clock that was set back begins anew.
+    call.startedAt = Math.min(call.startedAt, now);
+    if (now + wait >= call.first.deadline) return 'deadline';
+    return now + wait - call.startedAt > this.#maxElapsed ? 'elapsed' : undefined;
+  }
+
   /** Has the user prepare the retry that is decided on, unless that takes too long. */
   async #prepare(
     beforeRetry: BeforeRetry,
