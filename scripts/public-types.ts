@@ -1,4 +1,4 @@
-/** What the declarations of the built package show that they should not. */
+/** Finds in the declarations of the built package what they should not show. */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
