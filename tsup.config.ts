@@ -45,7 +45,7 @@ const asCommonJs: Partial<Options> = {
   ],
 };
 
-/** Writes the licenses: what is bundled comes under its own license, whose text has to come along. */
+/** Writes the licenses of what is bundled, which have to come along. */
 async function writeLicenses(): Promise<void> {
   const texts = ESM_ONLY.map(async (name) => {
     const folder = `node_modules/${name}`;

@@ -136,7 +136,8 @@ try {
   passed('npm pack');
   run('.', join(bin, 'publint'), 'run', '--strict', tarball);
   passed('publint');
-  run('.', join(bin, 'attw'), tarball);
+  // node10 knows no entries that are no modules.
+  run('.', join(bin, 'attw'), tarball, '--exclude-entrypoints', 'gateway.schema.json');
   passed('are the types wrong');
   for (const node of nodes) checkConsumer(tarball, node);
   for (const node of [nodes.at(0)!, nodes.at(-1)!]) {

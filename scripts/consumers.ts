@@ -1,4 +1,4 @@
-/** Holds what checks of the package share: the tarball, and projects that use it as its users do. */
+/** Shared by the checks of the package: the tarball, and projects that use it as its users do. */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
@@ -9,7 +9,7 @@ export const npm = process.env.npm_execpath ?? '';
 /** Programs that use each entry of the package, for the compiler alone. */
 const TYPED = 'scripts/consumer/typed';
 
-/** Names what the typed programs import besides the package. */
+/** The packages that the typed programs import besides this one. */
 export const TYPED_PEERS = ['@types/node@24', 'ioredis', 'fastify'];
 
 /** Runs a program to its end. A program that starts another Node, as bins do, starts the one that it runs with. */

@@ -1,4 +1,4 @@
-/** Finds what the declarations of the built package show and should not. */
+/** Finds in the declarations of the built package what they should not show. */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';

@@ -6,7 +6,7 @@ const root = new URL('../', import.meta.url);
 const read = (path: string) => readFileSync(new URL(path, root), 'utf8');
 const { exports, files, types, typesVersions } = JSON.parse(read('package.json'));
 
-/** The files that npm packs whatever `files` says. */
+/** Files that npm packs whatever `files` says. */
 const ALWAYS = ['README.md', 'LICENSE', 'package.json'];
 
 const entries = Object.entries<Record<string, unknown>>(exports).filter(([path]) => !path.endsWith('.json'));

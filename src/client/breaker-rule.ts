@@ -17,6 +17,8 @@ const DEFAULT_SLOW_CALL = 1_000;
 const BREAKER_DEFAULTS = {
   resetTimeout: probeWait,
   failureRatio: 0.6,
+  // A service that is down gets no more than one probe a wait.
+  halfOpen: { calls: 1 },
 } satisfies CircuitBreakerOptions;
 
 /** The least milliseconds between two probes that are allowed because an instance may be well. */

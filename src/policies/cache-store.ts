@@ -25,7 +25,7 @@ export interface CacheStore {
   delete(key: string): unknown;
 }
 
-/** A value of a Cache, with its times on the clock of that. */
+/** A value of a Cache, with its times on the clock of the Cache. */
 export type TimedEntry = Omit<StoredCacheEntry, 'value'> & {
   readonly outcome: { readonly ok: true; readonly value: unknown };
 };
@@ -41,7 +41,6 @@ export class StoreAccess {
   readonly #store: CacheStore;
   readonly #clock: Clock;
   readonly #timeout: Timeout;
-  readonly #clock: Clock;
   readonly #onError: (key: string, operation: StoreOperation, error: unknown) => void;
 
   constructor(
@@ -51,8 +50,8 @@ export class StoreAccess {
     onError: (key: string, operation: StoreOperation, error: unknown) => void,
   ) {
     this.#store = store;
-    this.#timeout = new Timeout(timeout, { clock }, 'the store of a Cache');
     this.#clock = clock;
+    this.#timeout = new Timeout(timeout, { clock }, 'the store of a Cache');
     this.#onError = onError;
   }
 
@@ -60,9 +59,7 @@ export class StoreAccess {
   read(key: string, context: Context): Promise<TimedEntry | undefined> {
     const read = async () => {
       const stored = await this.#store.get(key);
-      return stored === undefined || stored === null
-        ? undefined
-        : toTimedEntry(stored, this.#clock.now() - Date.now());
+      return stored === undefined || stored === null ? undefined : toTimedEntry(stored, this.#clock);
     };
     return this.#timeout.execute(read, context).catch((error) => {
       if (!context.aborted) this.#onError(key, 'get', error);
@@ -72,8 +69,7 @@ export class StoreAccess {
 
   write(key: string, entry: TimedEntry): Promise<void> {
     const { outcome, begunAt, freshUntil, revalidateUntil, errorUntil } = entry;
-    const now = this.#clock.now();
-    const sinceEpoch = Date.now() - now;
+    const sinceEpoch = Date.now() - this.#clock.now();
     const stored: StoredCacheEntry = {
       value: outcome.value,
       begunAt: begunAt + sinceEpoch,
@@ -81,7 +77,7 @@ export class StoreAccess {
       revalidateUntil: toFinite(revalidateUntil + sinceEpoch),
       errorUntil: toFinite(errorUntil + sinceEpoch),
     };
-    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - now;
+    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - this.#clock.now();
     return this.#run(key, 'set', () => this.#store.set(key, stored, toFinite(Math.max(1, Math.ceil(ttl)))));
   }
 
@@ -103,13 +99,10 @@ function toFinite(milliseconds: number): number {
   return Math.min(Math.max(milliseconds, -MAX_TIME), MAX_TIME);
 }
 
-/**
- * Reads an entry of a store, which other versions and programs may have written.
- *
- * @param since what is added to epoch milliseconds for the time of the clock
- */
-function toTimedEntry(stored: StoredCacheEntry, since: number): TimedEntry {
+/** Reads an entry of a store, which other versions and programs may have written. */
+function toTimedEntry(stored: StoredCacheEntry, clock: Clock): TimedEntry {
   anObject(stored, 'what get() of the store of a Cache gives');
+  const since = clock.now() - Date.now();
   const timeOf = (field: Exclude<keyof StoredCacheEntry, 'value'>) => {
     anyNumber(stored[field], `what get() of the store of a Cache gives, '${field}',`);
     return stored[field] + since;

@@ -205,10 +205,10 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
    * left of the burst: GCRA's τ.
    */
   #untilTurn(bucket: Bucket, cost: number, now: number): number {
+    const tolerance = (this.#burst - cost) * this.#emissionInterval;
     // It is never further ahead, unless the clock was set back: then the burst counts as used.
     const latest = now + this.#burst * this.#emissionInterval;
     if (bucket.theoreticalArrival > latest) bucket.theoreticalArrival = latest;
-    const tolerance = (this.#burst - cost) * this.#emissionInterval;
     const wait = bucket.theoreticalArrival - tolerance - now;
     return wait < CLOCK_TICK ? 0 : wait;
   }

@@ -30,16 +30,16 @@ export interface ResilientOptions {
   /** Milliseconds for each attempt. Default 10,000. */
   attemptTimeout?: number | Timeout | false | undefined;
   /**
-   * Tells the time to the policies that are made here; an instance has its own. Default:
-   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
-   */
-  clock?: Clock | undefined;
-  /**
    * Is told of each value that nobody gets, of a retried attempt or after a timeout: for responses,
    * `(response) => response.body?.cancel()`. It is given to the policies that are made here, and not
    * to instances. Default: such values are dropped.
    */
   onDiscard?: OnDiscard | undefined;
+  /**
+   * Tells the time to the policies that are made here; an instance has its own. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /**
@@ -58,8 +58,8 @@ export class ResilientPolicy implements Policy {
       retry: policyOption(Retry, 'a Retry'),
       circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
-      clock: clockOption,
       onDiscard: isFunction,
+      clock: clockOption,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
     const { attemptTimeout = 10_000, clock, onDiscard } = options;

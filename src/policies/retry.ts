@@ -344,16 +344,6 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     return tooLate === undefined ? decision : stop(tooLate);
   }
 
-  /** Gives the reason why a retry cannot begin after the wait. */
-  #reasonAgainst(wait: number, call: RetriedCall<unknown>): GiveUpReason | undefined {
-    const now = this.#clock.now();
-    const next = now + wait;
-    // The time of a clock that was set back begins anew.
-    call.startedAt = Math.min(call.startedAt, now);
-    if (next >= call.first.deadline) return 'deadline';
-    return next - call.startedAt > this.#maxElapsed ? 'elapsed' : undefined;
-  }
-
   #attemptsOf(context: Context): number {
     if (typeof this.#maxAttempts === 'number') return this.#maxAttempts;
     const given = decided(this.#maxAttempts(context), "Retry option 'maxAttempts'");

@@ -6,7 +6,7 @@ import { excludeFromBreaker } from '../../src/policies/outcome.ts';
 import { Retry } from '../../src/policies/retry.ts';
 import { areRetriesSpent } from '../../src/policies/spent-retries.ts';
 
-/** The parts that another copy of the package has of its own, as its CommonJS build in a process that imports the other. */
+/** Loads another copy of the package, as its CommonJS build in a process that imports the other. */
 async function loadCopy() {
   vi.resetModules();
   const [copiedErrors, copiedRequests, { Retry: CopiedRetry }, { CircuitBreaker: CopiedBreaker }] =

@@ -1163,8 +1163,8 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       retry: NO_POLICY,
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
-      clock: NO_CLOCK,
       onDiscard: NO_FUNCTION,
+      clock: NO_CLOCK,
     },
   }),
   takes('CacheOptions', {

@@ -26,7 +26,7 @@ const TESTS = 'scripts/consumer/tests';
 const STRICT = ['--strict', '--target', 'es2023', '--types', 'node'];
 const EXACT = ['--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--skipLibCheck', 'false'];
 
-/** The type of a project, and the endings of its files. */
+/** A kind of project: how its compiler is told, and the endings of its files. */
 interface Kind {
   readonly name: string;
   readonly endings: readonly ('mts' | 'cts' | 'ts')[];
@@ -127,7 +127,7 @@ function none(situation: string, found: readonly string[]): Row {
   return { situation, measured: found.join(', ') || 'none', required: 'none', ok: found.length === 0 };
 }
 
-/** The result of an attempt: a program that fails is told with what it printed. */
+/** Tells how an attempt ended: of a program that failed, with what it printed. */
 function rowOf(situation: string, required: string, attempt: () => unknown): Row {
   try {
     attempt();
