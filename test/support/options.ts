@@ -1654,6 +1654,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       refreshInterval: [0, ...NO_COUNT],
       timeout: [0, ...NO_COUNT],
       snapshotFile: NO_TEXT,
+      allowLoopback: NO_BOOLEAN,
     },
   }),
   takes('PostgresInboxOptions', {
