@@ -1585,7 +1585,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     // Else the process would be ended by it.
     required: { signals: false },
     wrong: {
-      server: [5, 'x', {}, [{}], [null], true],
+      server: [5, 'x', {}, [{}], [null], true, { getHttpServer: 5 }, { getHttpServer: () => 5 }],
       health: [5, 'x', {}, [], true],
       registrar: [5, 'x', {}, [{}], true],
       drainDelay: NO_DURATION,
