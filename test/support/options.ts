@@ -1605,6 +1605,8 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       wrong: {
         adaptiveConcurrency: NO_POLICY,
         maxEventLoopDelay: [0, 0.5, true, ...NO_DURATION],
+        maxEventLoopUtilization: [0, ...NO_RATIO],
+        maxHeapUsedBytes: [0, ...NO_COUNT],
         priorities: ['a', 5, {}, [], [5], [''], [null], [{}], ['a', 'a'], [{ name: 'a', share: 2 }], true],
         priorityOf: NO_FUNCTION,
         retryAfter: NO_DURATION,
