@@ -157,9 +157,15 @@ export class Node implements Candidate {
   }
 
   /**
-   * Forgets what was learned: another process has taken the place of the instance, or the instance
-   * has left.
+   * Takes in that the instance has left. What was learned of it stays, should it return, but the calls
+   * under way have no effect.
    */
+  leave(): void {
+    this.health.leave();
+    this.stats.reset();
+  }
+
+  /** Forgets what was learned: another process has taken the place of the instance. */
   startAnew(now: number): void {
     this.lastPick = 0;
     this.health.startAnew(now);
