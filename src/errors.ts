@@ -36,6 +36,7 @@ export type ErrorCode =
   | 'ERR_SAGA_NOT_FOUND'
   | 'ERR_SAGA_UNREADABLE'
   | 'ERR_GATEWAY_CONFIG'
+  | 'ERR_SERVER_CLOSED'
   | 'ERR_CLOSED';
 
 /**
@@ -297,6 +298,20 @@ export class ClosedError extends HoldfastError {
   }
 }
 named(ClosedError, 'ClosedError');
+
+/** A server was closed by somebody else before the graceful shutdown had taken it out of use. */
+export class ServerClosedError extends HoldfastError {
+  declare readonly code: 'ERR_SERVER_CLOSED';
+  constructor(options?: ErrorOptions) {
+    super(
+      'ERR_SERVER_CLOSED',
+      'somebody else closed the server before its callers knew of the shutdown, so that some may have failed to ' +
+        'connect: let gracefulShutdown alone close it',
+      options,
+    );
+  }
+}
+named(ServerClosedError, 'ServerClosedError');
 
 /** Something that is wrong with the configuration of a gateway. */
 export interface GatewayConfigProblem {
@@ -777,6 +792,7 @@ export type AnyHoldfastError =
   | RedisError
   | InvalidRequestError
   | ClosedError
+  | ServerClosedError
   | GatewayConfigError
   | ServiceResponseError
   | ServiceConnectionError

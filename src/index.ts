@@ -162,8 +162,8 @@ export {
   InMemoryIdempotencyStore,
   type InMemoryIdempotencyStoreOptions,
 } from './middleware/server/idempotency/in-memory-idempotency-store.ts';
+export type { Closable, HttpApplication } from './middleware/server/lifecycle/closable.ts';
 export {
-  type Closable,
   type GracefulShutdown,
   type GracefulShutdownEvents,
   type GracefulShutdownOptions,

@@ -33,6 +33,7 @@ const all: [string, string, errors.HoldfastError][] = [
   ],
   ['PartitionsMismatchError', 'ERR_PARTITIONS_MISMATCH', new errors.PartitionsMismatchError(4, 8)],
   ['GroupInUseError', 'ERR_GROUP_IN_USE', new errors.GroupInUseError('stock')],
+  ['ServerClosedError', 'ERR_SERVER_CLOSED', new errors.ServerClosedError()],
   ['EventsDroppedError', 'ERR_EVENTS_DROPPED', new errors.EventsDroppedError('order', 3)],
   ['EventsMissingError', 'ERR_EVENTS_MISSING', new errors.EventsMissingError('order', 3, 7n)],
   ['OutboxBehindError', 'ERR_OUTBOX_BEHIND', new errors.OutboxBehindError('order', 3, 7n, 5n)],

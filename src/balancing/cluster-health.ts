@@ -122,12 +122,13 @@ export class ClusterHealth {
 
   /**
    * Takes in which nodes there are and which of them are eligible. A node that becomes eligible
-   * beside others, which already bear the load, has a slow start.
+   * beside others, which already bear the load, has a slow start, unless it has only returned.
    */
-  setNodes(nodes: readonly Node[], { eligible, registered }: Selection): void {
+  setNodes(nodes: readonly Node[], { eligible, registered }: Selection, returned: ReadonlySet<Node>): void {
     const before = this.eligible;
     const now = this.clock.now();
-    if (before.length > 0) for (const node of eligible) if (!node.eligible) this.#beginSlowStart(node, now);
+    const begun = before.length > 0 ? eligible.filter((node) => !node.eligible && !returned.has(node)) : [];
+    for (const node of begun) this.#beginSlowStart(node, now);
     for (const node of before) node.eligible = false;
     for (const node of eligible) node.eligible = true;
     this.#nodes = nodes;

@@ -37,17 +37,17 @@ export class Cluster {
 
   /** Takes in the instances that there are now, and keeps what is known of those that stay. */
   update(instances: readonly ServiceInstance[]): void {
-    const { joined, renewed, left } = this.#membership.update(instances);
     const now = this.#clock.now();
+    const { joined, returned, renewed, left } = this.#membership.update(instances, now);
     for (const [node, reason] of renewed) {
       if (reason === 'restarted') node.startAnew(now);
       else node.allowProbe(now);
     }
     const selection = this.#membership.selectDefault();
-    this.health.setNodes(this.#membership.nodes, selection);
+    this.health.setNodes(this.#membership.nodes, selection, returned);
     this.#picker.rebuild(selection);
     // A listener may end calls. Calls on a node that has left must have no effect by then.
-    for (const node of left) node.startAnew(now);
+    for (const node of left) node.leave();
     for (const node of joined) this.#observer.joined(node);
     for (const [node, reason] of renewed) this.#observer.renewed(node, reason);
     for (const node of left) this.#observer.left(node);

@@ -208,8 +208,16 @@ export class InstanceHealth {
   }
 
   /**
-   * Takes in that the instance has started anew, or has left. Earlier calls say nothing about it,
-   * and an earlier probe keeps no call out.
+   * Takes in that the instance has left. The calls under way say nothing about it, should it return;
+   * a probe among them keeps others out until it ends.
+   */
+  leave(): void {
+    this.generation++;
+  }
+
+  /**
+   * Takes in that the instance has started anew. Earlier calls say nothing about it, and an earlier
+   * probe keeps no call out.
    */
   startAnew(now: number): void {
     this.#failuresInARow = 0;

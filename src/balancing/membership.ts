@@ -1,6 +1,7 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { BalancerConfig } from './balancer-config.ts';
 import type { Renewal } from './cluster-observer.ts';
+import { DepartedNodes } from './departed-nodes.ts';
 import type { MeanLatency } from './latency.ts';
 import { Node } from './node.ts';
 import { applySubset } from './routing.ts';
@@ -9,6 +10,8 @@ import { matches, type Selector } from './selector.ts';
 /** The difference between two lists of instances. */
 export interface MembershipChange {
   readonly joined: readonly Node[];
+  /** The joined nodes that calls went to before they left, not long ago. */
+  readonly returned: ReadonlySet<Node>;
   readonly renewed: readonly (readonly [Node, Renewal])[];
   readonly left: readonly Node[];
 }
@@ -28,6 +31,7 @@ export interface Selection {
 export class Membership {
   readonly #config: BalancerConfig;
   readonly #meanLatency: MeanLatency;
+  readonly #departed = new DepartedNodes();
   #nodes: ReadonlyMap<string, Node> = new Map();
 
   constructor(config: BalancerConfig, meanLatency: MeanLatency) {
@@ -48,22 +52,30 @@ export class Membership {
     return this.#config.selectFallback === 'any' && this.#nodes.size > 0;
   }
 
-  /** Replaces the list. An instance keeps its node while its id and its address stay the same. */
-  update(instances: readonly ServiceInstance[]): MembershipChange {
+  /**
+   * Replaces the list. An instance keeps its node while its id and its address stay the same, also when
+   * it leaves and soon returns.
+   */
+  update(instances: readonly ServiceInstance[], now: number): MembershipChange {
     const before = this.#nodes;
     const after = new Map<string, Node>();
     const renewed: [Node, Renewal][] = [];
+    const returned = new Set<Node>();
     for (const instance of instances) {
       const key = `${instance.instanceId} ${originOf(instance)}`;
       const known = before.get(key);
       const renewal = known && renewalBetween(known.instance, instance);
-      const node = known ?? new Node(instance, this.#meanLatency);
+      const departure = known ? undefined : this.#departed.take(key, instance, now);
+      const node = known ?? departure?.node ?? new Node(instance, this.#meanLatency);
+      if (departure?.eligible) returned.add(node);
       node.instance = instance;
       after.set(key, node);
       if (renewal !== undefined) renewed.push([node, renewal]);
     }
     this.#nodes = after;
-    return { joined: missingFrom(before, after), renewed, left: missingFrom(after, before) };
+    const left = missingFrom(after, before);
+    for (const [key, node] of left) this.#departed.add(key, node, now);
+    return { joined: nodesOf(missingFrom(before, after)), returned, renewed, left: nodesOf(left) };
   }
 
   /** Selects the nodes for the calls that give no selector. */
@@ -88,9 +100,16 @@ export class Membership {
   }
 }
 
-/** The nodes of the second map whose keys the first does not have. */
-function missingFrom(nodes: ReadonlyMap<string, Node>, others: ReadonlyMap<string, Node>): Node[] {
-  return [...others].filter(([key]) => !nodes.has(key)).map(([, node]) => node);
+/** The entries of the second map whose keys the first does not have. */
+function missingFrom(
+  nodes: ReadonlyMap<string, Node>,
+  others: ReadonlyMap<string, Node>,
+): (readonly [string, Node])[] {
+  return [...others].filter(([key]) => !nodes.has(key));
+}
+
+function nodesOf(entries: readonly (readonly [string, Node])[]): Node[] {
+  return entries.map(([, node]) => node);
 }
 
 /**

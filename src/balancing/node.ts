@@ -157,8 +157,17 @@ export class Node implements Candidate {
   }
 
   /**
-   * Forgets what was learned: another process has taken the place of the instance, the instance has
-   * left, or the clock was set back.
+   * Takes in that the instance has left. What was learned of it stays, should it return, but the calls
+   * under way have no effect.
+   */
+  leave(): void {
+    this.health.leave();
+    this.stats.reset();
+  }
+
+  /**
+   * Forgets what was learned: another process has taken the place of the instance, or the clock was set
+   * back.
    */
   startAnew(now: number): void {
     this.lastPick = 0;

@@ -94,6 +94,8 @@ export class DnsLookup {
   readonly #serviceName: string;
   readonly #dnsName: DnsName;
   readonly #before: ReadonlyMap<string, ServiceInstance>;
+  /** The time of the first lookup; undefined in it. */
+  readonly #registeredAt: number | undefined;
   readonly #flaws: HoldfastError[] = [];
   readonly #cancelled: Promise<never>;
   #cancel!: (reason: unknown) => void;
@@ -113,6 +115,7 @@ export class DnsLookup {
     this.#resolver = resolver;
     this.#serviceName = serviceName;
     this.#dnsName = dnsName;
+    this.#registeredAt = before[0]?.registeredAt;
     this.#before = new Map(before.map((instance) => [instance.instanceId, instance]));
     this.#cancelled = new Promise<never>((_, reject) => {
       this.#cancel = reject;
@@ -310,7 +313,8 @@ export class DnsLookup {
       serviceName: this.#serviceName,
       instanceId,
       protocol,
-      registeredAt: known?.registeredAt,
+      // DNS tells nothing of starts. An address that it leaves out for a while is no new instance.
+      registeredAt: this.#registeredAt,
     });
     return known !== undefined && sameInstance(known, instance) ? known : instance;
   }

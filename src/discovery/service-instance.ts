@@ -3,6 +3,7 @@ import { isIPv6 } from 'node:net';
 import { InvalidInstanceError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
 import { anObject } from '../internal/validate.ts';
+import { isUnspecified } from './local-host.ts';
 
 /** One running copy of a service. Immutable. */
 export interface ServiceInstance {
@@ -67,13 +68,20 @@ const FIELDS: readonly (keyof ServiceInstance)[] = [
 /**
  * Checks and fills in a registration that this process makes, as `toInstance` does. An unknown
  * field is an error here, since it may be misspelled; a registration that is read may have one from
- * a newer version.
+ * a newer version. So is the address of no host, on which servers listen.
  *
  * @throws InvalidInstanceError naming the field.
  */
 export function toRegisteredInstance(registration: InstanceRegistration): ServiceInstance {
   checkFields(registration);
-  return toInstance(registration);
+  const instance = toInstance(registration);
+  check(
+    'host',
+    !isUnspecified(instance.host),
+    'one that callers reach, not the address to listen on: the IP address or name of this machine, pod or container',
+    instance.host,
+  );
+  return instance;
 }
 
 /**

@@ -28,6 +28,7 @@ interface RedisDiscoveryEvents {
   stale: [FailedLookup];
   fresh: [{ serviceName: string }];
   're-registered': [{ instance: ServiceInstance }];
+  loopback: [{ instance: ServiceInstance }];
   'invalid-entry': [FailedLookup & { instanceId: string }];
   healed: [{ serviceName: string; keys: readonly string[] }];
   'snapshot-error': [{ error: unknown }];
@@ -37,6 +38,7 @@ export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
   stale: counted('warn', 'discovery stale: the last known instances are used', lookupFields),
   fresh: counted('info', 'discovery up to date again', ({ serviceName }) => ({ service: serviceName })),
   're-registered': line('warn', 'instance registered again: Redis had forgotten it', instanceOf),
+  loopback: line('warn', 'instance registered at a loopback address', instanceOf),
   'invalid-entry': counted('warn', 'registry entry ignored: not valid', (event) => ({
     ...lookupFields(event),
     instanceId: JSON.stringify(event.instanceId).slice(1, 200),

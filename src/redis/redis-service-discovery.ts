@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { isLoopback } from '../discovery/local-host.ts';
 import type { LockService } from '../discovery/lock-service.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
@@ -16,6 +17,7 @@ import { Watchers } from '../discovery/watchers.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
+  boolean,
   integer,
   MAX_DELAY,
   matching,
@@ -60,6 +62,12 @@ export interface RedisServiceDiscoveryOptions {
    * Default: none.
    */
   snapshotFile?: string | undefined;
+  /**
+   * Whether instances at a loopback address, such as `127.0.0.1` or `localhost`, are meant: all callers
+   * are on this host. Without it `register()` of one emits `loopback`, and there is one process
+   * warning. Default false.
+   */
+  allowLoopback?: boolean | undefined;
 }
 
 export interface RedisServiceDiscoveryEvents {
@@ -75,6 +83,11 @@ export interface RedisServiceDiscoveryEvents {
    * Redis had forgotten an instance of this process, as after a restart; it is registered again.
    */
   're-registered': [event: { instance: ServiceInstance }];
+  /**
+   * An instance was registered at a loopback address, at which callers on other hosts reach
+   * themselves. Not with `allowLoopback`.
+   */
+  loopback: [event: { instance: ServiceInstance }];
   /** An entry in Redis is no valid registration, and is left out. */
   'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
   /**
@@ -118,6 +131,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   readonly #registry: ServiceRegistry;
   readonly #heartbeats: Heartbeats;
   readonly #snapshotFile: SnapshotFile | undefined;
+  readonly #allowLoopback: boolean;
   readonly #informerOptions: { refreshInterval: number; grace: number };
   readonly #informers = new Map<string, ServiceInformer>();
   readonly #byChannel = new Map<string, ServiceInformer>();
@@ -126,6 +140,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   readonly #vacant = new Set<ServiceInformer>();
   /** Hashes of the entries that a process warning has named: one warning is enough. */
   readonly #warnedOf = new Set<string>();
+  #warnedOfLoopback = false;
   readonly #checkTimer: NodeJS.Timeout;
   #closing: Promise<void> | undefined = undefined;
 
@@ -139,9 +154,11 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       refreshInterval: integer(1, MAX_DELAY),
       timeout: integer(1, MAX_DELAY),
       snapshotFile: nonEmptyString,
+      allowLoopback: boolean,
     });
     requireOption('RedisServiceDiscovery', options, 'redis');
     const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
+    this.#allowLoopback = options.allowLoopback ?? false;
     this.#informerOptions = {
       refreshInterval: options.refreshInterval ?? 30_000,
       grace: options.grace ?? ttl,
@@ -169,7 +186,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   /**
    * Registers an instance, which `instances()` of this discovery has from then on. To register an
-   * instance of this process again changes its registration.
+   * instance of this process again changes its registration. The host is an address that callers on
+   * other hosts reach: not `0.0.0.0` or `::`, which are rejected, and no loopback address, which is
+   * warned of.
    *
    * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another
    * process has registered under the id since this one did.
@@ -181,6 +200,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     // From now on the subscriber tells when Redis is back after it was away.
     this.#subscriber.connected().catch(() => {});
     await this.#write(instance);
+    if (!this.#allowLoopback && isLoopback(instance.host)) this.#warnOfLoopback(instance);
     return instance;
   }
 
@@ -383,6 +403,18 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       .get(serviceName)
       ?.takeIn(instance)
       .catch(() => {});
+  }
+
+  #warnOfLoopback(instance: ServiceInstance): void {
+    this.emit('loopback', { instance });
+    if (this.#warnedOfLoopback) return;
+    this.#warnedOfLoopback = true;
+    const { serviceName, instanceId, host } = instance;
+    process.emitWarning(
+      `'${instanceId}' of '${serviceName}' is registered at '${host}', where callers on other hosts reach ` +
+        'themselves: register an address that they reach, or set allowLoopback if all callers are on this host',
+      { type: 'HoldfastDiscoveryWarning' },
+    );
   }
 
   async #setStatus(

@@ -97,7 +97,7 @@ describe('the calls under way on an instance', () => {
           const counts = new Map<Candidate, number>();
           const here = new Map<string, Candidate>();
           fleet.balancer.on('join', ({ candidate }) => {
-            counts.set(candidate, 0);
+            counts.set(candidate, counts.get(candidate) ?? 0);
             here.set(candidate.instance.instanceId, candidate);
           });
           const open: Lease[] = [];

@@ -155,7 +155,7 @@ describe('holdfast gateway', () => {
   });
 
   it('holdfast gateway finds services and counts requests in Redis', async () => {
-    const { register, keyPrefix } = registry();
+    const { register, keyPrefix } = registry(redisUrl(), { allowLoopback: true });
     const { port } = new URL(await startShop());
     await register('a', { serviceName: 'shop', host: '127.0.0.1', port: Number(port) });
     const redis = `redis: { url: '\${env:REDIS_URL}', keyPrefix: ${keyPrefix} }`;

@@ -2,13 +2,16 @@ import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import { isLoopback } from '../../src/discovery/local-host.ts';
 import {
   type InstanceRegistration,
   originOf,
   sameInstance,
   toInstance,
+  toRegisteredInstance,
   withChanges,
 } from '../../src/discovery/service-instance.ts';
+import { ServiceRegistrar } from '../../src/discovery/service-registrar.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { InvalidInstanceError } from '../../src/errors.ts';
 
@@ -425,5 +428,43 @@ describe('a field that no instance has', () => {
     expect(instance).not.toHaveProperty('wieght');
     const env = { HOLDFAST_INSTANCES: JSON.stringify({ users: [{ host: '10.0.0.1', port: 1, future: 1 }] }) };
     expect(() => StaticServiceDiscovery.fromEnvironment(env)).not.toThrow();
+  });
+});
+
+describe('the host of a registered instance', () => {
+  it.each(['0.0.0.0', '0.0.0.0.', '0', '0x0', '::', '[::]', '0:0:0:0:0:0:0:0', '::0', '::ffff:0.0.0.0'])(
+    'the host of a registered instance is not the address to listen on: %s',
+    async (host) => {
+      const instance = { ...plain, host };
+      expect(() => toRegisteredInstance(instance)).toThrow(InvalidInstanceError);
+      expect(() => toRegisteredInstance(instance)).toThrow(
+        /the host .* callers reach, .* to listen on: .*; got "/,
+      );
+      const discovery = new InMemoryServiceDiscovery();
+      await expect(discovery.register(instance)).rejects.toBeInstanceOf(InvalidInstanceError);
+      expect(() => new ServiceRegistrar({ discovery, instance })).toThrow(InvalidInstanceError);
+      expect(toInstance(instance)).toMatchObject({ port: 8001 });
+    },
+  );
+
+  it.each([
+    ['127.0.0.1', true],
+    ['127.8.9.1', true],
+    ['127.1', true],
+    ['::1', true],
+    ['0:0:0:0:0:0:0:1', true],
+    ['::ffff:127.0.0.1', true],
+    ['localhost', true],
+    ['LOCALHOST.', true],
+    ['users.localhost', true],
+    ['10.0.0.1', false],
+    ['0.0.0.1', false],
+    ['1::1', false],
+    ['::ffff:10.0.0.1', false],
+    ['127.example', false],
+    ['localhost.example', false],
+    ['notlocalhost', false],
+  ])('the host %s of a registered instance is loopback: %s', (host, expected) => {
+    expect(isLoopback(toRegisteredInstance({ ...plain, host }).host)).toBe(expected);
   });
 });

@@ -16,7 +16,7 @@ function discover(
   options: Partial<RedisServiceDiscoveryOptions> = {},
   atEnd: TestContext['onTestFinished'] = onTestFinished,
 ) {
-  const discovery = new RedisServiceDiscovery({ redis, ...options });
+  const discovery = new RedisServiceDiscovery({ redis, allowLoopback: true, ...options });
   atEnd(() => discovery.close());
   return discovery;
 }

@@ -30,6 +30,7 @@ function open(): Registry {
         keyPrefix: prefix,
         ttl: 1_500,
         refreshInterval: 200,
+        allowLoopback: true,
       });
       discovery.on('healed', (event) => healed.push(event));
       onTestFinished(() => discovery.close());

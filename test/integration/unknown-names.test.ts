@@ -25,7 +25,7 @@ describe('names that come from requests', () => {
     timeout: 60_000,
   }, async () => {
     const keyPrefix = uniquePrefix();
-    const discovery = new RedisServiceDiscovery({ redis: redisUrl(), keyPrefix });
+    const discovery = new RedisServiceDiscovery({ redis: redisUrl(), keyPrefix, allowLoopback: true });
     const client = clientOf(discovery);
     const redis = new Redis(redisUrl());
     onTestFinished(async () => {

@@ -106,6 +106,43 @@ describe('an instance that is registered in Redis', () => {
     expect(await theirs.services()).toEqual([serviceName]);
   });
 
+  it('an instance that is registered in Redis at a loopback address is an event, a line of the log and one warning', async () => {
+    const { ours } = twoProcesses();
+    const log = new RecordedLog();
+    onTestFinished(observe(ours, { logger: log }));
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue(undefined);
+    onTestFinished(() => warn.mockRestore());
+    const told: string[] = [];
+    ours.on('loopback', ({ instance }) => told.push(instance.instanceId));
+    await ours.register(at('u1'));
+    await ours.register({ ...at('u2'), host: 'localhost' });
+    await ours.register({ ...at('u3'), host: '::1' });
+    await ours.update(service, 'u3', { weight: 2 });
+    expect(told).toEqual(['u2', 'u3']);
+    expect(log.lines).toMatchObject([
+      { event: 'loopback', address: 'localhost:8001' },
+      { event: 'loopback' },
+    ]);
+    expect(warn).toHaveBeenCalledExactlyOnceWith(
+      expect.stringMatching(/^'u2' of 'user-service' is registered at 'localhost'.*set allowLoopback/),
+      { type: 'HoldfastDiscoveryWarning' },
+    );
+  });
+
+  it('an instance that is registered in Redis may be at a loopback address with allowLoopback', async () => {
+    const { ours } = twoProcesses({ allowLoopback: true });
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue(undefined);
+    onTestFinished(() => warn.mockRestore());
+    const told = vi.fn();
+    ours.on('loopback', told);
+    await ours.register({ ...at('u1'), host: '127.0.0.1' });
+    await expect(ours.register({ ...at('u2'), host: '0.0.0.0' })).rejects.toBeInstanceOf(
+      InvalidInstanceError,
+    );
+    expect(idsOf(await ours.instances(service))).toEqual(['u1']);
+    expect([told, warn].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+
   it('an instance that is registered in Redis is known without a lookup once it has been asked for', async () => {
     const { ours, theirs } = twoProcesses();
     await ours.register(at('u1'));

@@ -1637,7 +1637,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     // Else the process would be ended by it.
     required: { signals: false },
     wrong: {
-      server: [5, 'x', {}, [{}], [null], true],
+      server: [5, 'x', {}, [{}], [null], true, { getHttpServer: 5 }, { getHttpServer: () => 5 }],
       health: [5, 'x', {}, [], true],
       registrar: [5, 'x', {}, [{}], true],
       drainDelay: NO_DURATION,
@@ -1657,6 +1657,8 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       wrong: {
         adaptiveConcurrency: NO_POLICY,
         maxEventLoopDelay: [0, 0.5, true, ...NO_DURATION],
+        maxEventLoopUtilization: [0, ...NO_RATIO],
+        maxHeapUsedBytes: [0, ...NO_COUNT],
         priorities: ['a', 5, {}, [], [5], [''], [null], [{}], ['a', 'a'], [{ name: 'a', share: 2 }], true],
         priorityOf: NO_FUNCTION,
         retryAfter: NO_DURATION,
@@ -1706,6 +1708,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       refreshInterval: [0, ...NO_COUNT],
       timeout: [0, ...NO_COUNT],
       snapshotFile: NO_TEXT,
+      allowLoopback: NO_BOOLEAN,
     },
   }),
   takes('PostgresInboxOptions', {

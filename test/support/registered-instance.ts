@@ -31,7 +31,7 @@ const server = createServer((_request, response) => {
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 const { port } = server.address() as AddressInfo;
 
-const discovery = new RedisServiceDiscovery({ redis, keyPrefix, ttl });
+const discovery = new RedisServiceDiscovery({ redis, keyPrefix, ttl, allowLoopback: true });
 const registrar = new ServiceRegistrar({
   discovery,
   instance: { serviceName, instanceId, host: '127.0.0.1', port },

@@ -13,7 +13,13 @@ export function discover(
   redis: string,
   options: Partial<RedisServiceDiscoveryOptions> = {},
 ): RedisServiceDiscovery {
-  const discovery = new RedisServiceDiscovery({ redis, ttl: TTL, refreshInterval: 300, ...options });
+  const discovery = new RedisServiceDiscovery({
+    redis,
+    ttl: TTL,
+    refreshInterval: 300,
+    allowLoopback: true,
+    ...options,
+  });
   onTestFinished(() => discovery.close());
   return discovery;
 }

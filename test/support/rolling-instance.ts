@@ -28,7 +28,7 @@ app.post<{ Body: { id: string } }>('/orders', async ({ body }) => {
   return { id: body.id };
 });
 
-const discovery = new RedisServiceDiscovery({ redis, keyPrefix });
+const discovery = new RedisServiceDiscovery({ redis, keyPrefix, allowLoopback: true });
 let registrar: ServiceRegistrar | undefined;
 
 async function begin(): Promise<void> {

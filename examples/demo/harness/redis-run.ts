@@ -21,7 +21,12 @@ export class RedisRun {
   constructor(url: string, prefix: string, source: string) {
     this.#url = url;
     this.#prefix = prefix;
-    this.discovery = new RedisServiceDiscovery({ redis: url, keyPrefix: prefix, ttl: TTL });
+    this.discovery = new RedisServiceDiscovery({
+      redis: url,
+      keyPrefix: prefix,
+      ttl: TTL,
+      allowLoopback: true, // The demo is one machine.
+    });
     this.bus = new RedisEventBus<Events>({ redis: url, keyPrefix: prefix, source, lease: LEASE });
   }
 

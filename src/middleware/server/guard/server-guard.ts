@@ -8,9 +8,11 @@ import {
   anObject,
   duration,
   either,
+  integer,
   isFunction,
   nonEmptyString,
   noPromise,
+  number,
   oneOf,
   ratio,
   requireOption,
@@ -31,7 +33,6 @@ import type { ReadKeys, RequestKeys } from '../idempotency/request-keys.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
-import { EventLoopDelay } from './event-loop-delay.ts';
 import { type IdentityFailure, type IdentityVerifier, toUnidentified } from './identity-verifier.ts';
 import {
   type GuardedRequest,
@@ -40,6 +41,7 @@ import {
   summaryOf,
 } from './incoming-request.ts';
 import type { LocalResponse } from './local-response.ts';
+import { Pressure } from './pressure.ts';
 import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
 
 export interface ServerGuardOptions {
@@ -48,8 +50,8 @@ export interface ServerGuardOptions {
    * Requests beyond it wait or are rejected. Options, an instance, or false. Default false.
    *
    * An instance has its own `partitions`: its `partition` reads the result of `priorityOf` as
-   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve
-   * `maxEventLoopDelay`.
+   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve the
+   * limits of event loop and heap.
    */
   adaptiveConcurrency?:
     | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
@@ -62,6 +64,19 @@ export interface ServerGuardOptions {
    * them at twice that. Default false: any delay.
    */
   maxEventLoopDelay?: number | false | undefined;
+  /**
+   * The share of its time, 0 to 1, that the event loop may be busy, over half a second or more. Above
+   * that the guard rejects requests: the more the busier the loop is, the least critical first, and
+   * all of them at 1. Default false: any share.
+   */
+  maxEventLoopUtilization?: number | false | undefined;
+  /**
+   * The bytes of V8's heap that may be in use, measured twice a second at most. Above that the guard
+   * rejects requests: the more the fuller the heap is, the least critical first, and nine of ten at a
+   * tenth above it. The last ones go on, since without work no garbage is collected. Default false:
+   * any number.
+   */
+  maxHeapUsedBytes?: number | false | undefined;
   /**
    * The levels of criticality, the most critical first: names, or names with the share of the
    * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
@@ -144,8 +159,7 @@ export type Decision = Admission | LocalResponse;
 export class ServerGuard extends Emitter<ServerGuardEvents> {
   /** The limiter in force, if there is one, to read and to listen to. */
   readonly adaptiveConcurrency: AdaptiveConcurrency | undefined;
-  readonly #maxDelay: number;
-  readonly #eventLoop = new EventLoopDelay();
+  readonly #pressure: Pressure;
   readonly #levels: CriticalityLevels;
   readonly #priorityOf: ServerGuardOptions['priorityOf'];
   readonly #retryAfter: number;
@@ -159,6 +173,8 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     validateOptions('ServerGuard', options, {
       adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
+      maxEventLoopUtilization: either('a share from 0.01 to 1, or false', oneOf(false), number(0.01, 1)),
+      maxHeapUsedBytes: either('a whole number of bytes, or false', oneOf(false), integer(1)),
       priorities: priorityList,
       priorityOf: isFunction,
       retryAfter: duration,
@@ -179,7 +195,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
         attributes.priority;
       return new AdaptiveConcurrency({ ...given, partitions: this.#levels.partitions, partition });
     });
-    this.#maxDelay = options.maxEventLoopDelay || Infinity;
+    this.#pressure = new Pressure({
+      delay: options.maxEventLoopDelay || Infinity,
+      utilization: options.maxEventLoopUtilization || Infinity,
+      heapUsed: options.maxHeapUsedBytes || Infinity,
+    });
     this.#priorityOf = options.priorityOf;
     this.#retryAfter = options.retryAfter ?? 1_000;
     this.#exempt = options.exempt ?? ((request) => isProbe(request));
@@ -198,7 +218,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** Milliseconds that the event loop is late; 0 if `maxEventLoopDelay` is not set. */
   get eventLoopDelay(): number {
-    return this.#maxDelay === Infinity ? 0 : this.#eventLoop.current;
+    return this.#pressure.eventLoopDelay;
   }
 
   /**
@@ -224,7 +244,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
-    if (this.#isLate(priority)) return this.#reject(request, this.#overloaded());
+    if (this.#isOverloaded(priority)) return this.#reject(request, this.#overloaded());
     if (this.#identity === undefined) return this.#admitIdentified(guarded, context, priority);
     const identity = this.#identity(request);
     if (!isThenable(identity)) return this.#identify(identity, guarded, context, priority);
@@ -309,15 +329,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** Ends the measuring of the event loop, and waits for responses on their way to the store. */
   async close(): Promise<void> {
-    this.#eventLoop.close();
+    this.#pressure.close();
     await this.#idempotency?.close();
   }
 
-  #isLate(priority: string | undefined): boolean {
-    const delay = this.eventLoopDelay;
-    if (delay <= this.#maxDelay) return false;
-    const share = this.#levels.rejectedShare(priority, (delay - this.#maxDelay) / this.#maxDelay);
-    return this.#random() < share;
+  #isOverloaded(priority: string | undefined): boolean {
+    const pressure = this.#pressure.current;
+    return pressure > 0 && this.#random() < this.#levels.rejectedShare(priority, pressure);
   }
 
   async #admitOnce(

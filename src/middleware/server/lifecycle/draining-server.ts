@@ -13,10 +13,15 @@ const IDLE_GRACE = 1_000;
 
 type NodeServer = HttpServer | HttpsServer | Http2Server;
 
-/** The server of node:http, https or http2 that was given, or that a framework has as `server`. */
+/**
+ * The server of node:http, https or http2 that was given, that a framework has as `server`, or that an
+ * application gives by `getHttpServer()`.
+ */
 export function nodeServerOf(given: object): NodeServer | undefined {
   if (isNodeServer(given)) return given;
-  const { server } = given as { server?: unknown };
+  const application = given as { server?: unknown; getHttpServer?: unknown };
+  const { getHttpServer } = application;
+  const server = typeof getHttpServer === 'function' ? getHttpServer.call(given) : application.server;
   return isNodeServer(server) ? server : undefined;
 }
 
@@ -44,11 +49,16 @@ export class DrainingServer {
   readonly #connections = new Map<Socket, Set<ServerResponse>>();
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #streams = new Set<ServerHttp2Stream>();
+  #hasListened: boolean;
   #announced = false;
   #stoppedAt = Infinity;
 
   constructor(server: NodeServer) {
     this.#server = server;
+    this.#hasListened = server.listening;
+    server.once('listening', () => {
+      this.#hasListened = true;
+    });
     server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
       this.#responsesOn(socket);
     });
@@ -81,12 +91,14 @@ export class DrainingServer {
 
   /**
    * Accepts no more connections. The open ones stay open: the server's own `close` would end idle
-   * ones.
+   * ones. Gives false if somebody else has closed it.
    */
-  stop(): void {
+  stop(): boolean {
+    const wasOpen = this.#server.listening || !this.#hasListened;
     this.#stoppedAt = performance.now();
     NetServer.prototype.close.call(this.#server);
     for (const session of this.#sessions) session.close();
+    return wasOpen;
   }
 
   /** Whether nothing is in flight any more, and nothing is likely to come on an open connection. */

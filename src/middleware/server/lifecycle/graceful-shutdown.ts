@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
+import { ServerClosedError } from '../../../errors.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
@@ -12,23 +13,17 @@ import {
   validateOptions,
 } from '../../../internal/validate.ts';
 import { Timeout } from '../../../policies/timeout.ts';
+import { type Closable, checkServer, closeOther, closeStopped, type HttpApplication } from './closable.ts';
 import { DrainingServer, isNodeServer, nodeServerOf } from './draining-server.ts';
 
 type OneOrMore<T> = T | readonly T[];
 
-/**
- * A server of node:http, https or http2; an object that has one as `server`, as Fastify has; or
- * anything else whose `close` promises that nothing is in flight there any more.
- */
-export interface Closable {
-  close(): unknown;
-}
-
 export interface GracefulShutdownOptions {
   /**
-   * The servers that take requests. Give each before it listens, so that no request is overlooked.
+   * The servers that take requests. Give each before it listens, so that no request is overlooked, and
+   * have nobody else close it.
    */
-  server?: OneOrMore<Closable> | undefined;
+  server?: OneOrMore<Closable | HttpApplication> | undefined;
   /** Is told first, and reports that the instance is not ready from then on. */
   health?: { shutDown(): void } | undefined;
   /** Deregisters the instances that it has registered. */
@@ -106,9 +101,9 @@ const SAME_SIGNAL_WINDOW = 500;
  * close`, or GOAWAY over HTTP/2), so that no request is in flight on a connection when it is
  * closed: a POST that is lost there cannot be sent again.
  *
- * After a signal the process ends at last as it would have at once, unless another listener of the
- * signal is there, which then decides. A second signal ends the process at once. A running shutdown
- * holds the process open.
+ * After a signal the process exits at last, so that its exit handlers run, with 128 + the number of
+ * the signal (143 after SIGTERM, 130 after SIGINT), unless another listener of the signal is there,
+ * which then decides. A second signal has it exit at once. A running shutdown holds the process open.
  *
  * @example
  * gracefulShutdown({ server: app, registrar, health, client, close: [() => discovery.close()] });
@@ -124,7 +119,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   readonly #options: GracefulShutdownOptions;
   readonly #servers: readonly DrainingServer[];
   /** The frameworks, which are closed when their servers are done. */
-  readonly #frameworks: readonly Closable[];
+  readonly #frameworks: readonly (Closable | HttpApplication)[];
   /** The servers of any other kind, which are done when their `close` says so. */
   readonly #others: readonly Closable[];
   readonly #signals: readonly ShutdownSignal[];
@@ -135,7 +130,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   constructor(options: GracefulShutdownOptions) {
     super('graceful-shutdown');
     validateOptions('gracefulShutdown', options, {
-      server: oneOrMore(hasMethods('close')),
+      server: oneOrMore(checkServer),
       health: hasMethods('shutDown'),
       registrar: oneOrMore(hasMethods('register', 'close')),
       drainDelay: duration,
@@ -147,8 +142,8 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     this.#options = options;
     const given = toList(options.server);
     this.#servers = given.map(nodeServerOf).flatMap((server) => (server ? [new DrainingServer(server)] : []));
-    this.#others = given.filter((server) => nodeServerOf(server) === undefined);
-    this.#frameworks = given.filter((server) => !isNodeServer(server) && !this.#others.includes(server));
+    this.#others = given.filter((server): server is Closable => nodeServerOf(server) === undefined);
+    this.#frameworks = given.filter((server) => !isNodeServer(server) && nodeServerOf(server) !== undefined);
     this.#signals = options.signals === false ? [] : (options.signals ?? ['SIGTERM', 'SIGINT']);
     for (const name of this.#signals) process.on(name, this.#onSignal);
   }
@@ -218,8 +213,10 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     const { timeout = 15_000 } = this.#options;
     // At this phase of the event loop Node has read all arrived data: no such request is lost.
     await new Promise((resolve) => setImmediate(resolve));
-    for (const server of this.#servers) server.stop();
-    const closing = this.#others.map((server) => this.#step('server', timeout, () => server.close()));
+    for (const server of this.#servers) {
+      if (!server.stop()) this.#recordFailure({ step: 'server', error: new ServerClosedError() });
+    }
+    const closing = this.#others.map((server) => this.#step('server', timeout, () => closeOther(server)));
     const until = performance.now() + timeout;
     while (performance.now() < until && this.#servers.some((server) => !server.isDone())) {
       await sleep(POLL_INTERVAL);
@@ -237,7 +234,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     const step = (name: ShutdownStep, operation: () => unknown) => {
       return this.#step(name, until - performance.now(), operation);
     };
-    for (const framework of this.#frameworks) await step('server', () => framework.close());
+    for (const framework of this.#frameworks) await step('server', () => closeStopped(framework));
     await Promise.all(toList(client).map((one) => step('client', () => one.close())));
     for (const operation of close) await step('close', operation);
     for (const server of this.#servers) server.destroy();
@@ -250,20 +247,20 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   readonly #onSignal = (name: NodeJS.Signals) => {
     if (this.#signalledAt === undefined) {
       this.#signalledAt = performance.now();
-      void this.shutDown(name).then(() => endProcess(name, false));
+      void this.shutDown(name).then(() => {
+        // Another listener of the signal decides, or another shutdown is not done yet.
+        if (process.listenerCount(name) === 0) exitBy(name);
+      });
     } else if (performance.now() - this.#signalledAt >= SAME_SIGNAL_WINDOW) {
-      this.#stopListening();
-      endProcess(name, true);
+      exitBy(name);
     }
   };
 }
 
-/** Ends the process as the signal would have; if others listen to the signal, only by `force`. */
-function endProcess(name: NodeJS.Signals, force: boolean): void {
-  const alone = process.listenerCount(name) === 0;
-  // Linux delivers to the first process of a container only the signals that it listens to.
-  if (alone && process.pid !== 1) process.kill(process.pid, name);
-  else if (alone || force) process.exit(128 + constants.signals[name]);
+/** Ends the process with the status that shells and containers give to an end by the signal. */
+function exitBy(name: NodeJS.Signals): void {
+  // To raise the signal again would end it without its exit handlers, by which loggers write what they hold.
+  process.exit(128 + constants.signals[name]);
 }
 
 /** Waits, and holds the process open meanwhile, as the shutdown must. */

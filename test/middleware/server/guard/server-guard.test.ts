@@ -303,22 +303,19 @@ describe('a ServerGuard with adaptiveConcurrency', () => {
   });
 });
 
+/** The share of requests that are rejected, over all chances. */
+function rejected(guard: (random: () => number) => ServerGuard, request?: Partial<IncomingRequest>): number {
+  let count = 0;
+  for (let chance = 0.005; chance < 1; chance += 0.01) {
+    if (!(guard(() => chance).admit(guarded(request)) instanceof Admission)) count++;
+  }
+  return count / 100;
+}
+
 describe('a ServerGuard with maxEventLoopDelay', () => {
   function late(delay: number, options: ServerGuardOptions = {}) {
     vi.spyOn(EventLoopDelay.prototype, 'current', 'get').mockReturnValue(delay);
     return new ServerGuard({ maxEventLoopDelay: 100, ...options });
-  }
-
-  /** The share of requests that are rejected, over all chances. */
-  function rejected(
-    guard: (random: () => number) => ServerGuard,
-    request?: Partial<IncomingRequest>,
-  ): number {
-    let count = 0;
-    for (let chance = 0.005; chance < 1; chance += 0.01) {
-      if (!(guard(() => chance).admit(guarded(request)) instanceof Admission)) count++;
-    }
-    return count / 100;
   }
 
   it.each([
@@ -377,12 +374,104 @@ describe('a ServerGuard with maxEventLoopDelay', () => {
   });
 });
 
+describe('a ServerGuard with maxEventLoopUtilization or maxHeapUsedBytes', () => {
+  /** Measures this much from now on. */
+  function measure({ utilization = 0, heapUsed = 0 }) {
+    return {
+      eventLoop: vi
+        .spyOn(performance, 'eventLoopUtilization')
+        .mockReturnValue({ idle: 0, active: 0, utilization }),
+      heap: vi.spyOn(process, 'memoryUsage').mockReturnValue({ heapUsed } as NodeJS.MemoryUsage),
+    };
+  }
+
+  it.each([
+    [0.9, 0],
+    [0.92, 0.2],
+    [0.95, 0.5],
+    [1, 1],
+  ])(
+    'at an event loop utilization of %d a guard rejects the share %d of requests',
+    async (utilization, share) => {
+      measure({ utilization });
+      let chance = 0;
+      const guard = new ServerGuard({ maxEventLoopUtilization: 0.9, random: () => chance });
+      const random = (given: () => number) => {
+        chance = given();
+        return guard;
+      };
+      expect(rejected(random)).toBe(0); // what happened before the first request says nothing
+      await pass(499);
+      expect(rejected(random)).toBe(0);
+      await pass(1);
+      expect(rejected(random)).toBeCloseTo(share, 2);
+    },
+  );
+
+  it.each([
+    [1_000, 0],
+    [1_025, 0.25],
+    [1_050, 0.5],
+    [1_100, 0.9],
+    [5_000, 0.9],
+  ])('with %d bytes of heap in use a guard rejects the share %d of requests', (heapUsed, share) => {
+    measure({ heapUsed });
+    expect(rejected((random) => new ServerGuard({ maxHeapUsedBytes: 1_000, random }))).toBeCloseTo(share, 2);
+  });
+
+  it('a guard takes a sample twice a second at most, and accepts requests again when there is room', async () => {
+    const { heap } = measure({ heapUsed: 2_000 });
+    const guard = new ServerGuard({ maxHeapUsedBytes: 1_000, random: () => 0 });
+    for (let request = 0; request < 3; request++)
+      expect(guard.admit(guarded())).not.toBeInstanceOf(Admission);
+    heap.mockReturnValue({ heapUsed: 900 } as NodeJS.MemoryUsage);
+    await pass(499);
+    expect(guard.admit(guarded())).not.toBeInstanceOf(Admission);
+    expect(heap).toHaveBeenCalledTimes(1);
+    await pass(1);
+    admit(guard);
+    expect(heap).toHaveBeenCalledTimes(2);
+  });
+
+  it('a guard rejects the least critical requests first, and never all, while the heap is full', () => {
+    measure({ heapUsed: 2_000 });
+    const priorities = {
+      priorities: ['checkout', 'report'],
+      priorityOf: ({ path }: IncomingRequest) => path,
+    };
+    const guard = (random: () => number) =>
+      new ServerGuard({ maxHeapUsedBytes: 1_000, ...priorities, random });
+    expect(rejected(guard, { path: 'report' })).toBe(1);
+    expect(rejected(guard, { path: 'checkout' })).toBeCloseTo(0.8, 2);
+  });
+
+  it('a guard measures nothing that has no limit', () => {
+    const { eventLoop, heap } = measure({ utilization: 1, heapUsed: 1e12 });
+    const delay = vi.spyOn(EventLoopDelay.prototype, 'current', 'get').mockReturnValue(1_000);
+    admit(new ServerGuard());
+    admit(
+      new ServerGuard({ maxEventLoopUtilization: false, maxHeapUsedBytes: false, maxEventLoopDelay: false }),
+    );
+    expect([eventLoop, heap, delay].flatMap(({ mock }) => mock.calls)).toEqual([]);
+  });
+
+  it('a guard rejects nothing at the highest event loop utilization where all of it is allowed', async () => {
+    measure({ utilization: 1 });
+    const guard = new ServerGuard({ maxEventLoopUtilization: 1, random: () => 0 });
+    admit(guard);
+    await pass(500);
+    admit(guard);
+  });
+});
+
 describe('the options of a ServerGuard', () => {
   const priorityOf = () => 'a';
 
   it.each([
     [{ maxEventLoopDelay: 0 }, /maxEventLoopDelay/],
     [{ maxEventLoopDelay: true }, /maxEventLoopDelay/],
+    [{ maxEventLoopUtilization: 1.5 }, /maxEventLoopUtilization/],
+    [{ maxHeapUsedBytes: '1g' }, /maxHeapUsedBytes/],
     [{ priorities: [] }, /priorities/],
     [{ priorities: ['a', 'a'], priorityOf }, /two of one name/],
     [{ priorities: [''], priorityOf }, /name/],

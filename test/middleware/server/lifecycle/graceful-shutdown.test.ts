@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   Agent,
@@ -14,10 +15,18 @@ import {
   createServer as createHttp2Server,
 } from 'node:http2';
 import { type AddressInfo, connect, type Server as NetServer, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import fastify from 'fastify';
 import Koa from 'koa';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { InMemoryServiceDiscovery, ServiceRegistrar, TimeoutError } from '../../../../src/index.ts';
+import {
+  type Closable,
+  InMemoryServiceDiscovery,
+  ServerClosedError,
+  ServiceRegistrar,
+  TimeoutError,
+} from '../../../../src/index.ts';
 import {
   type GracefulShutdownOptions,
   gracefulShutdown,
@@ -26,6 +35,7 @@ import { Health } from '../../../../src/middleware/server/lifecycle/health.ts';
 import { defer, fakeTime, fling, flush, follow, pass } from '../../../policies/helpers.ts';
 
 const service = 'user-service';
+const MODULE = new URL('../../../../src/middleware/server/lifecycle/graceful-shutdown.ts', import.meta.url);
 
 async function listen<S extends NetServer>(server: S): Promise<number> {
   server.listen(0, '127.0.0.1');
@@ -438,7 +448,6 @@ describe('a failing step of a shutdown', () => {
 describe('a signal to a process with a graceful shutdown', () => {
   beforeEach(fakeTime);
 
-  const kill = () => vi.spyOn(process, 'kill').mockReturnValue(true);
   const exit = () => vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   const sigterm = () => process.emit('SIGTERM', 'SIGTERM');
   /** Removes the present listeners of signals until the test is over. */
@@ -453,18 +462,18 @@ describe('a signal to a process with a graceful shutdown', () => {
     }
   };
 
-  it('a signal begins the shutdown, and ends the process when it is done', async () => {
+  it('a signal begins the shutdown, and has the process exit when it is done', async () => {
     nobodyElseListens();
-    const killed = kill();
+    const exited = exit();
     const shutdown = gracefulShutdown({ drainDelay: 1_000 });
     const ended = vi.fn();
     shutdown.on('end', ended);
     sigterm();
     await pass(999);
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
     await pass(20);
     expect(ended.mock.calls[0]![0]).toMatchObject({ reason: 'SIGTERM' });
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
     expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
   });
 
@@ -483,7 +492,7 @@ describe('a signal to a process with a graceful shutdown', () => {
 
   it('a signal leaves the end of the process to other listeners of the signal', async () => {
     nobodyElseListens();
-    const [killed, exited] = [kill(), exit()];
+    const exited = exit();
     const other = vi.fn();
     process.on('SIGTERM', other);
     const close = vi.fn();
@@ -492,32 +501,31 @@ describe('a signal to a process with a graceful shutdown', () => {
     await pass(20);
     expect(close).toHaveBeenCalledTimes(1);
     expect(other).toHaveBeenCalledTimes(1);
-    expect(killed).not.toHaveBeenCalled();
     expect(exited).not.toHaveBeenCalled();
   });
 
   it('a signal ends the process when the last of several shutdowns is done', async () => {
     nobodyElseListens();
-    const killed = kill();
+    const exited = exit();
     for (const drainDelay of [100, 200]) gracefulShutdown({ drainDelay });
     sigterm();
     await pass(150);
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
     await pass(100);
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
 
   it('a second signal ends the process at once, unless npm passes on the first one', async () => {
     nobodyElseListens();
-    const killed = kill();
+    const exited = exit();
     gracefulShutdown({ drainDelay: 10_000 });
     process.emit('SIGINT', 'SIGINT');
     await pass(499);
     process.emit('SIGINT', 'SIGINT');
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
     await pass(1);
-    sigterm();
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    process.emit('SIGINT', 'SIGINT');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(130);
   });
 
   it('a second signal ends the process at once although others listen to it', async () => {
@@ -530,20 +538,83 @@ describe('a signal to a process with a graceful shutdown', () => {
     sigterm();
     expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
+});
 
-  it('a signal ends the first process of a container, which the system would not end', async () => {
-    nobodyElseListens();
-    const [killed, exited] = [kill(), exit()];
-    const { pid } = process;
-    Object.defineProperty(process, 'pid', { value: 1, configurable: true, writable: true });
-    onTestFinished(() => {
-      Object.defineProperty(process, 'pid', { value: pid, configurable: true, writable: true });
+it('a process exits with 143 after SIGTERM, so that a logger writes its last lines in an exit handler', async () => {
+  const script = `
+    import { gracefulShutdown } from '${MODULE}';
+    const lines = [];
+    gracefulShutdown({ drainDelay: 0, close: [() => lines.push('closed')] });
+    process.on('exit', (code) => console.log(...lines, code));
+    setInterval(() => {}, 60_000);
+    process.send('ready');
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await once(child, 'message');
+  child.kill('SIGTERM');
+  const [[code, signal], output] = await Promise.all([once(child, 'close'), text(child.stdout!)]);
+  expect({ code, signal, output }).toEqual({ code: 143, signal: null, output: 'closed 143\n' });
+});
+
+describe('a server that somebody else closes', () => {
+  it('a shutdown reports a server that was closed before it, and goes on', async () => {
+    const { server, port } = await holdingServer();
+    const { server: other } = await holdingServer();
+    const close = vi.fn();
+    const shutdown = shutdownOf({ server: [server, other], close: [close] });
+    server.close();
+    await expect(get(port)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+    const { failures } = await shutdown.shutDown();
+    expect(failures).toEqual([{ step: 'server', error: expect.any(ServerClosedError) }]);
+    expect(close).toHaveBeenCalledTimes(1);
+  });
+
+  it('a shutdown reports a server of another kind that was closed before it', async () => {
+    const { server } = await holdingServer();
+    const shutdown = shutdownOf({ server: { close: promisify(server.close.bind(server)) } });
+    server.close();
+    const { failures } = await shutdown.shutDown();
+    expect(failures).toMatchObject([
+      { step: 'server', error: { code: 'ERR_SERVER_CLOSED', cause: { code: 'ERR_SERVER_NOT_RUNNING' } } },
+    ]);
+  });
+
+  it('a shutdown reports no server that never listened, or that its own application closes once more', async () => {
+    const { server } = await holdingServer();
+    const close = vi.fn(promisify(server.close.bind(server)));
+    const shutdown = shutdownOf({ server: [createServer(), { server, close } as Closable] });
+    expect(await shutdown.shutDown()).toMatchObject({ failures: [] });
+    expect(close).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('an application with getHttpServer(), as NestJS has', () => {
+  it('a shutdown drains the server of an application with getHttpServer(), and then closes the application', async () => {
+    const { server, port, held, isHolding } = await holdingServer();
+    const close = vi.fn(() => expect(server.listening).toBe(false));
+    const shutdown = shutdownOf({ server: { getHttpServer: () => server, close } });
+    const call = get(port);
+    await isHolding(1);
+    const report = shutdown.shutDown();
+    await notListening(server);
+    expect([shutdown.inFlight, close.mock.calls.length]).toEqual([1, 0]);
+    held[0]!.end('response');
+    expect((await call).body).toBe('response');
+    expect(await report).toMatchObject({ cut: 0, failures: [] });
+    expect(close).toHaveBeenCalledTimes(1);
+  });
+
+  it('a shutdown needs no close() of an application with getHttpServer(), but a server of Node', async () => {
+    const { server } = await holdingServer();
+    expect(await shutdownOf({ server: { getHttpServer: () => server } }).shutDown()).toMatchObject({
+      failures: [],
     });
-    shutdownOf({ signals: ['SIGTERM'] });
-    sigterm();
-    await pass(20);
-    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
-    expect(killed).not.toHaveBeenCalled();
+    expect(server.listening).toBe(false);
+    const application = { getHttpServer: () => undefined, close() {} };
+    expect(() => shutdownOf({ server: application })).toThrow(/getHttpServer\(\) must give a server/);
   });
 });
 
