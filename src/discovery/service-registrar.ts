@@ -7,6 +7,7 @@ import {
   RedisError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { exitBySignal } from '../internal/exit-by-signal.ts';
 import { jitter } from '../internal/jitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import {
@@ -44,8 +45,9 @@ export interface ServiceRegistrarOptions {
    */
   heartbeatInterval?: number | undefined;
   /**
-   * The signal on which the instance is deregistered, before the signal has its usual effect.
-   * Default: none.
+   * The signal on which the instance is deregistered. Unless another listener of the signal is there,
+   * which then decides, the process exits after that with 128 + the number of the signal. Default:
+   * none.
    */
   deregisterOn?: NodeJS.Signals | false | undefined;
 }
@@ -111,14 +113,14 @@ function stopListening(signal: NodeJS.Signals, registrar: ServiceRegistrar): voi
 
 /**
  * Closes all registrars of a signal. Other listeners of the process decide what the signal does;
- * without any it ends the process, as it would have.
+ * without any the process exits, so that its exit handlers run.
  */
 function closeAll(signal: NodeJS.Signals): void {
   const alone = process.listenerCount(signal) === 0;
   const registrars = [...(listening.get(signal) ?? [])];
   listening.delete(signal);
   leaving = Promise.all([leaving, ...registrars.map((registrar) => registrar.close())]);
-  if (alone) void leaving.then(() => process.kill(process.pid, signal));
+  if (alone) void leaving.then(() => exitBySignal(signal));
 }
 
 /**

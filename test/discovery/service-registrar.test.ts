@@ -398,7 +398,7 @@ describe('a registration that may succeed later', () => {
   });
 
   it('a registration that may succeed later ends when a signal ends the process', async () => {
-    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+    const exited = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
     onTestFinished(() => {
@@ -411,7 +411,7 @@ describe('a registration that may succeed later', () => {
     await pass(100);
     process.emit('SIGTERM', 'SIGTERM');
     await flush();
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
     await pass(10 * interval);
     expect(discovery.register).toHaveBeenCalledTimes(1);
   });
@@ -682,8 +682,8 @@ describe('a registrar whose id another process has taken', () => {
     expect(registrar.replacements).toEqual([replacement]);
   });
 
-  it('a registrar whose id another process has taken lets a signal end the process all the same', async () => {
-    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+  it('a registrar whose id another process has taken has the process exit at a signal all the same', async () => {
+    const exited = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
     onTestFinished(() => {
@@ -693,7 +693,7 @@ describe('a registrar whose id another process has taken', () => {
     process.emit('SIGTERM', 'SIGTERM');
     await flush();
     expect(discovery.deregister).not.toHaveBeenCalled();
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
 });
 
@@ -909,7 +909,7 @@ describe('closing a registrar', () => {
 
 describe('a registrar that deregisters on SIGTERM', () => {
   const before = process.listenerCount('SIGTERM');
-  const kill = () => vi.spyOn(process, 'kill').mockReturnValue(true);
+  const exit = () => vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   const sigterm = () => process.emit('SIGTERM', 'SIGTERM');
   /** Takes those off that listen to the signal already, until the test is over. */
   const nobodyElseListens = () => {
@@ -953,8 +953,8 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 
-  it('a registrar that deregisters on SIGTERM lets the signal end the process after it has deregistered, if nobody else listens', async () => {
-    const killed = kill();
+  it('a registrar that deregisters on SIGTERM has the process exit after it has deregistered, if nobody else listens', async () => {
+    const exited = exit();
     nobodyElseListens();
     const discovery = stub();
     const slow = defer<boolean>();
@@ -963,15 +963,15 @@ describe('a registrar that deregisters on SIGTERM', () => {
     sigterm();
     await flush();
     expect(discovery.deregister).toHaveBeenCalledTimes(1);
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
     slow.reject(down);
     await flush();
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
-  it('a registrar that deregisters on SIGTERM lets the signal end the process only after the other registrars have deregistered too', async () => {
-    const killed = kill();
+  it('a registrar that deregisters on SIGTERM has the process exit only after the other registrars have deregistered too', async () => {
+    const exited = exit();
     nobodyElseListens();
     const [one, other] = [stub(), stub()];
     const slow = defer<boolean>();
@@ -981,14 +981,14 @@ describe('a registrar that deregisters on SIGTERM', () => {
     sigterm();
     await flush();
     for (const { deregister } of [one, other]) expect(deregister).toHaveBeenCalledTimes(1);
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
     slow.resolve(true);
     await flush();
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
 
   it('a registrar that deregisters on SIGTERM leaves the end of the process to other listeners of the signal', async () => {
-    const killed = kill();
+    const exited = exit();
     const other = vi.fn();
     process.on('SIGTERM', other);
     onTestFinished(() => void process.off('SIGTERM', other));
@@ -998,7 +998,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     await flush();
     expect(other).toHaveBeenCalledTimes(1);
     expect(discovery.deregister).toHaveBeenCalledTimes(1);
-    expect(killed).not.toHaveBeenCalled();
+    expect(exited).not.toHaveBeenCalled();
   });
 });
 
@@ -1021,7 +1021,7 @@ describe('the options of a registrar', () => {
 
 describe('many registrars that deregister when the process is told to end', () => {
   it('many registrars that deregister when the process is told to end share one listener, so that Node warns of no leak, and are all deregistered by the signal', async () => {
-    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+    const exited = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
     onTestFinished(() => {
@@ -1036,7 +1036,7 @@ describe('many registrars that deregister when the process is told to end', () =
     process.emit('SIGTERM', 'SIGTERM');
     await flush();
     for (const discovery of discoveries) expect(discovery.deregister).toHaveBeenCalledTimes(1);
-    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 

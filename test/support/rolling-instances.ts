@@ -15,8 +15,8 @@ export interface RollingInstanceOptions {
 export interface RollingInstance {
   /** Lets it listen and register. */
   begin(): Promise<void>;
-  /** Sends SIGTERM and waits for its end; gives the orders that it has taken, and the signal that it ended with. */
-  terminate(): Promise<{ orders: string[]; signal: NodeJS.Signals | null }>;
+  /** Sends SIGTERM and waits for its end; gives the orders that it has taken, and its exit code. */
+  terminate(): Promise<{ orders: string[]; code: number | null }>;
 }
 
 /** Starts the process, and waits until it only has to be told to begin. */
@@ -39,8 +39,8 @@ export async function prepareInstance(options: RollingInstanceOptions): Promise<
         orders = message.orders;
       });
       child.kill('SIGTERM');
-      const [, signal] = await exited;
-      return { orders, signal };
+      const [code] = await exited;
+      return { orders, code };
     },
   };
 }

@@ -1,7 +1,7 @@
-import { constants } from 'node:os';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { ServerClosedError } from '../../../errors.ts';
 import { Emitter } from '../../../internal/emitter.ts';
+import { exitBySignal } from '../../../internal/exit-by-signal.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   type Check,
@@ -249,18 +249,12 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
       this.#signalledAt = performance.now();
       void this.shutDown(name).then(() => {
         // Another listener of the signal decides, or another shutdown is not done yet.
-        if (process.listenerCount(name) === 0) exitBy(name);
+        if (process.listenerCount(name) === 0) exitBySignal(name);
       });
     } else if (performance.now() - this.#signalledAt >= SAME_SIGNAL_WINDOW) {
-      exitBy(name);
+      exitBySignal(name);
     }
   };
-}
-
-/** Ends the process with the status that shells and containers give to an end by the signal. */
-function exitBy(name: NodeJS.Signals): void {
-  // To raise the signal again would end it without its exit handlers, by which loggers write what they hold.
-  process.exit(128 + constants.signals[name]);
 }
 
 /** Waits, and holds the process open meanwhile, as the shutdown must. */
