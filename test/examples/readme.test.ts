@@ -22,8 +22,13 @@ async function run(code: string, onTestFinished: TestContext['onTestFinished']) 
   return { lines: stdout.split('\n').filter((line) => line !== ''), stderr };
 }
 
+/** `npm run check:package` runs the others too, with the package as npm installs it. */
+const HERE = runsOf('README.md', PORT).filter(
+  ({ code }, index) => index === 0 || code.includes('gracefulShutdown('),
+);
+
 describe.concurrent('README.md', { timeout: TIMEOUT }, () => {
-  it.for(runsOf('README.md', PORT))(
+  it.for(HERE)(
     '$name runs as it stands and prints what it says',
     async ({ code, prints }, { onTestFinished }) => {
       const serves = code.includes('gracefulShutdown(');

@@ -25,7 +25,7 @@ describe('a database whose transactions are serializable by default', () => {
     return fromPg(pool);
   }
 
-  sagaStoreContract('PostgresSagaStore', async () => {
+  const createStorage = async () => {
     const database = await open();
     return {
       open: () => new PostgresSagaStore({ database }),
@@ -36,7 +36,8 @@ describe('a database whose transactions are serializable by default', () => {
         );
       },
     };
-  });
+  };
+  sagaStoreContract('PostgresSagaStore', createStorage, false);
 
   it('has each event of a saga published once, from whichever process, with the change of the saga', async () => {
     const database = await open();

@@ -102,10 +102,15 @@ async function list(store: SagaStore, options: ListOptions = {}): Promise<string
 
 const withoutTimes = ({ createdAt, updatedAt, dueAt, ...rest }: SagaSummary) => rest;
 
-/** Describes how a store of sagas behaves, whatever it keeps them in. */
+/**
+ * Describes how a store of sagas behaves, whatever it keeps them in.
+ *
+ * @param fills whether it is filled up to its limits, which takes seconds where transactions conflict
+ */
 export function sagaStoreContract(
   name: string,
   createStorage: () => SagaStorage | Promise<SagaStorage>,
+  fills = true,
 ): void {
   const open = async () => {
     const storage = await createStorage();
@@ -501,7 +506,7 @@ export function sagaStoreContract(
       expect((await store.get('s1'))?.inputs).toEqual([cancel()]);
     });
 
-    it('takes 1,000 inputs of anybody, and as many more that need a state', async () => {
+    it.runIf(fills)('takes 1,000 inputs of anybody, and as many more that need a state', async () => {
       const { store, open: another } = await open();
       await create(store, newSaga('s1'));
       const stores = range(4).map(another);
