@@ -29,7 +29,7 @@ describe('a database whose transactions are serializable by default', () => {
     const database = await open();
     return {
       open: () => new PostgresSagaStore({ database }),
-      advance: async (time) => {
+      advance: async (time: number) => {
         const past = (column: string) => `${column} = ${column} - interval '${time} milliseconds'`;
         await test.pool.query(
           `update holdfast.sagas set ${['created_at', 'updated_at', 'due_at'].map(past)}`,
