@@ -1,7 +1,7 @@
 /**
- * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json, and checks
- * that links between pages and to files lead somewhere, and that no line of the pages that keep to 120 columns is longer. How the blocks of a page belong together is told in
- * doc-programs.ts.
+ * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json, and
+ * checks that links between pages and to files lead somewhere, and that no line of the pages that keep to 120
+ * columns is longer. How the blocks of a page belong together is told in doc-programs.ts.
  *
  *     node scripts/check-docs.ts             all pages
  *     node scripts/check-docs.ts PAGE...     these pages

@@ -16,6 +16,8 @@ import type { ServicePolicies } from './service-policies.ts';
 
 /** Holds the connections to one instance, and the policies that guard it. */
 export class InstanceClient {
+  /** The host and port that requests ask for. */
+  readonly authority: string;
   readonly connections: Connections;
   /**
    * policy guards each attempt on this instance: bulkhead and limiter, then the attempt timeout.
@@ -30,6 +32,7 @@ export class InstanceClient {
 
   constructor(instance: ServiceInstance, guards: InstancePolicies, options: ConnectionOptions) {
     this.connections = new Connections(originOf(instance), options, tlsNameOf(instance, options));
+    this.authority = authorityOf(instance, options);
     this.policy = composeForInstance(guards);
     this.#guards = guards;
     const { serviceName, instanceId } = instance;

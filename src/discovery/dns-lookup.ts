@@ -94,8 +94,8 @@ export class DnsLookup {
   readonly #serviceName: string;
   readonly #dnsName: DnsName;
   readonly #before: ReadonlyMap<string, ServiceInstance>;
-  /** The time of the first lookup; undefined in it. */
-  readonly #registeredAt: number | undefined;
+  /** The time of the first lookup. */
+  readonly #registeredAt: number;
   readonly #flaws: HoldfastError[] = [];
   readonly #cancelled: Promise<never>;
   #cancel!: (reason: unknown) => void;
@@ -115,7 +115,7 @@ export class DnsLookup {
     this.#resolver = resolver;
     this.#serviceName = serviceName;
     this.#dnsName = dnsName;
-    this.#registeredAt = before[0]?.registeredAt;
+    this.#registeredAt = before[0]?.registeredAt ?? Date.now();
     this.#before = new Map(before.map((instance) => [instance.instanceId, instance]));
     this.#cancelled = new Promise<never>((_, reject) => {
       this.#cancel = reject;

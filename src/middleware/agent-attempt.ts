@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import type { Attempt } from '../client/attempt.ts';
 import type { CallState } from '../client/call-state.ts';
-import { authorityOf, tlsNameOf } from '../client/instance-client.ts';
+import { tlsNameOf } from '../client/instance-client.ts';
 import type { ResponseHeaders } from '../client/response.ts';
 import { toResponseError } from '../client/response-content.ts';
 import { asError, toServiceError } from '../client/service-errors.ts';
@@ -158,9 +158,8 @@ export class AgentAttempt implements AbortListener {
   #handOver(): void {
     const socket = this.#socket!;
     const { request } = this.#call;
-    const { instance, policies } = this.#attempt;
     try {
-      this.#call.completeFor(this.#attempt, authorityOf(instance, policies.connection));
+      this.#call.completeFor(this.#attempt, this.#sockets.authority);
     } catch (error) {
       socket.destroy();
       this.#fail(error);

@@ -30,6 +30,8 @@ export class InstanceSockets {
   readonly #agent: NodeAgent;
   readonly #client: InstanceClient;
   readonly #onClosed: () => void;
+  /** The host and port that requests ask for. */
+  readonly authority: string;
   #requests = 0;
   #onIdle: (() => void) | undefined = undefined;
 
@@ -45,6 +47,7 @@ export class InstanceSockets {
       ...options,
     }) as NodeAgent;
     this.#client = client;
+    this.authority = client.authority;
     this.#onClosed = onClosed;
     client.others.add(this);
   }

@@ -62,11 +62,11 @@ const CLOCK_TICK = 1e-6;
 
 /**
  * Lets no more calls begin than a rate allows: in any window of t milliseconds at most `burst` + t
- * · `limit` / `interval`, or as many permits where calls have a `cost`. A call that comes too soon is rejected with a RateLimitedError that tells
- * when to come back, or waits for its turn in a bounded queue. A caller that cancels while it waits
- * gives up its place, and the callers behind it move up. The limiter uses a timer only while calls
- * wait. Timers are late by a millisecond or so, which only a burst makes up for: with a `burst` of
- * 1 a queue moves a little slower than the rate.
+ * · `limit` / `interval`, or as many permits where calls have a `cost`. A call that comes too soon
+ * is rejected with a RateLimitedError that tells when to come back, or waits for its turn in a
+ * bounded queue. A caller that cancels while it waits gives up its place, and the callers behind it
+ * move up. The limiter uses a timer only while calls wait. Timers are late by a millisecond or so,
+ * which only a burst makes up for: with a `burst` of 1 a queue moves a little slower than the rate.
  *
  * A limiter remembers one number, and with `key` one for each key. A key that has been quiet for
  * `burst` · `interval` / `limit` milliseconds is as good as new, so forgetting it changes nothing.

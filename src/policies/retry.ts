@@ -68,8 +68,8 @@ export interface RetryOptions extends TimedPolicyOptions {
 export type BeforeRetry = OutcomeFunction<unknown>;
 
 /**
- * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further in, or at the callee, has retried
- * without success already.
+ * Why no further attempt was made. `declined`: `beforeRetry` gave false. `spent`: a Retry further
+ * in, or at the callee, has retried without success already.
  */
 export type GiveUpReason =
   | 'attempts'

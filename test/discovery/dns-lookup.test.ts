@@ -104,6 +104,14 @@ describe('the addresses of a name in DNS', () => {
     expect(other).toMatchObject({ host: '10.0.0.3', registeredAt: first!.registeredAt });
   });
 
+  it('the addresses of a name in DNS have one time, though they are read one after the other', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    let now = 1_000;
+    vi.spyOn(Date, 'now').mockImplementation(() => now++);
+    const times = (await found()).map(({ registeredAt }) => registeredAt);
+    expect(new Set(times).size).toBe(1);
+  });
+
   it('the addresses of a name in DNS count once if DNS gives them twice', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.1']);
     expect(await found()).toHaveLength(1);

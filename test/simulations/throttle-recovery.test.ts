@@ -7,6 +7,7 @@ describe.each(PROCESSES)('a server that a peak from %d processes made late for a
     const shares: number[] = [];
     for (const seed of [1, 2, 3, 4, 5]) shares.push(recovered(await recovery({ processes, peak: 80, seed })));
     expect(mean(shares)).toBeGreaterThan(0.95);
+    expect(Math.min(...shares)).toBeGreaterThan(0.5);
   });
 });
 

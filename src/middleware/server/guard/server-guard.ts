@@ -98,8 +98,9 @@ export interface ServerGuardOptions {
   exempt?: ((request: IncomingRequest) => boolean) | undefined;
   /**
    * Replays the stored response to a request that comes again with the same `Idempotency-Key`
-   * (those of safe methods, such as GET, need none, and are handled each time), and keeps a request from being handled after another one, with its key as
-   * `Compensates-Key`, has compensated it. `{}` takes the defaults. Default false.
+   * (those of safe methods, such as GET, need none, and are handled each time), and keeps a request
+   * from being handled after another one, with its key as `Compensates-Key`, has compensated it.
+   * `{}` takes the defaults. Default false.
    */
   idempotency?: IdempotencyOptions | false | undefined;
   /**
