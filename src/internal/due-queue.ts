@@ -9,6 +9,9 @@ export interface Queued<T> extends Linked<T> {
   queuedAt: number;
 }
 
+/** Milliseconds that the sum of a time and a delay may be too much by, as a double. */
+const ROUNDING = 1e-6;
+
 export interface DueQueueOptions<T> {
   /** Gives the milliseconds after which an item is due, the same for all; Infinity for never. */
   delayAt(now: number): number;
@@ -68,7 +71,7 @@ export class DueQueue<T extends Queued<T>> {
   #start(delay: number, now: number): void {
     const due = this.#items.head!.queuedAt + delay;
     this.#timer.stop();
-    this.#timer.start(Math.ceil(due - now), due);
+    this.#timer.start(Math.ceil(due - now - ROUNDING), due);
     if (!this.#options.holdsOpen) this.#timer.unref();
   }
 

@@ -1,4 +1,5 @@
 import { mock } from 'node:test';
+import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   AdaptiveConcurrency,
@@ -365,5 +366,17 @@ describe('a Timeout and fake timers', () => {
       { error: { stalled: 0 } },
       { error: { stalled: 0 } },
     ]);
+  });
+
+  it('a Timeout ends a call when its time has passed, and not a millisecond later, whenever it began', async () => {
+    const anyTime = fc.integer({ min: 1, max: 1_000_000 }).map((time) => time / 10_007);
+    await fc.assert(
+      fc.asyncProperty(anyTime, fc.integer({ min: 1, max: 60_000 }), async (now, duration) => {
+        const clock = new ManualClock(now);
+        const call = follow(new Timeout(duration, { clock }).execute(never));
+        await clock.pass(duration);
+        expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
+      }),
+    );
   });
 });
