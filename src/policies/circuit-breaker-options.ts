@@ -152,7 +152,9 @@ export function countProbes({ failureRatio, slowCallRatio, halfOpen }: CircuitBr
   const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
   if (halfOpen === undefined) return { failuresToOpen: byRatio ? 2 : 1, successesToClose: 1 };
   const own = byRatio ? Math.min(failureRatio ?? 1, slowCallRatio ?? 1) : 0.5;
-  const failuresToOpen = Math.max(1, Math.ceil(halfOpen.calls * (halfOpen.failureRatio ?? own)));
+  // 100 * 0.07 is a little more than 7.
+  const failures = halfOpen.calls * (halfOpen.failureRatio ?? own) - 1e-9;
+  const failuresToOpen = Math.max(1, Math.ceil(failures));
   return { failuresToOpen, successesToClose: halfOpen.calls - failuresToOpen + 1 };
 }
 
