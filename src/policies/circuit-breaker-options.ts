@@ -11,6 +11,7 @@ import {
   nonEmptyString,
   number,
   oneOf,
+  type RenamedOptions,
   ratio,
   requireOption,
   validateOptions,
@@ -102,12 +103,15 @@ export interface CircuitBreakerOptions extends TimedPolicyOptions {
 
 const MAX_WINDOW_CALLS = 1_000_000;
 
+/** The new names of options by their former names. */
+const RENAMED: RenamedOptions = { halfOpenCalls: 'halfOpen', successThreshold: 'halfOpen' };
+
 /**
  * Throws a TypeError or RangeError that names the option, unless the options of a breaker are
  * right.
  */
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
-  validateOptions('CircuitBreaker', options, {
+  const checks: Record<keyof CircuitBreakerOptions, Check> = {
     name: nonEmptyString,
     clock: clockOption,
     failureThreshold: integer(1, Infinity),
@@ -129,7 +133,8 @@ export function checkBreakerOptions(options: CircuitBreakerOptions): void {
     isFailure: isFunction,
     isIgnored: isFunction,
     initialState: any,
-  });
+  };
+  validateOptions('CircuitBreaker', options, checks, RENAMED);
 }
 
 const checkHalfOpen: Check = (value, option) => {

@@ -1247,6 +1247,12 @@ describe('what a breaker tells of itself', () => {
 });
 
 describe('the options of a breaker', () => {
+  it.each(['halfOpenCalls', 'successThreshold'])('the options of a breaker had one named %s', (former) => {
+    expect(() => new CircuitBreaker({ [former]: 2 })).toThrow(
+      new TypeError(`CircuitBreaker option '${former}' was renamed to 'halfOpen'`),
+    );
+  });
+
   it.each<[string, Record<string, unknown>, string]>([
     ['failureThreshold', { failureThreshold: 0 }, 'RangeError'],
     ['failureThreshold', { failureThreshold: 1.5 }, 'RangeError'],
