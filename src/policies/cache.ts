@@ -227,7 +227,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
     if (this.#store !== undefined) return this.#runWithStore(this.#store, key, operation, context);
-    return this.#serve(this.#entryAt(key, this.#clock.now()), key, operation, context);
+    const now = this.#clock.now();
+    return this.#serve(this.#entryAt(key, now), now, key, operation, context);
   }
 
   async #runWithStore<T>(
@@ -240,15 +241,21 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     try {
       const entry = await store.read(key, context);
       context.throwIfAborted();
-      return this.#serve(underWay.deleted ? undefined : entry, key, operation, context);
+      const now = this.#clock.now();
+      return this.#serve(underWay.deleted ? undefined : entry, now, key, operation, context);
     } finally {
       this.#leave(key, underWay);
     }
   }
 
   /** Serves the entry, or makes the call. */
-  #serve<T>(entry: Entry | undefined, key: string, operation: Operation<T>, context: Context): Promise<T> {
-    const now = this.#clock.now();
+  #serve<T>(
+    entry: Entry | undefined,
+    now: number,
+    key: string,
+    operation: Operation<T>,
+    context: Context,
+  ): Promise<T> {
     if (entry !== undefined && now < entry.freshUntil) {
       if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
       return resultOf<T>(entry);
