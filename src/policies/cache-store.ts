@@ -36,7 +36,7 @@ const MAX_TIME = 8.64e15;
 /** An operation of a store. */
 export type StoreOperation = 'get' | 'set' | 'delete';
 
-/** What is done to a key of a store: it is deleted, or set, or set after it was deleted. */
+/** A change of a key of a store: it is deleted, or set, or set after it was deleted. */
 interface Change {
   deletes: boolean;
   entry: TimedEntry | undefined;
