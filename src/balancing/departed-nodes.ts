@@ -26,6 +26,10 @@ export class DepartedNodes {
   /** Takes in a node that leaves. */
   add(key: string, node: Node, now: number): void {
     this.#departures.set(key, { node, leftAt: now, eligible: node.eligible });
+  }
+
+  /** Drops the nodes that left too long ago, and the first ones beyond the most that are kept. */
+  dropOutdated(now: number): void {
     for (const [oldest, { leftAt }] of this.#departures) {
       if (this.#departures.size <= MAX_NODES && now - leftAt < KEPT_FOR) break;
       this.#departures.delete(oldest);

@@ -75,6 +75,7 @@ export class Membership {
     this.#nodes = after;
     const left = missingFrom(after, before);
     for (const [key, node] of left) this.#departed.add(key, node, now);
+    this.#departed.dropOutdated(now);
     return { joined: nodesOf(missingFrom(before, after)), returned, renewed, left: nodesOf(left) };
   }
 

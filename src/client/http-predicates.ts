@@ -41,9 +41,10 @@ interface Ended {
 
 /**
  * Whether an outcome of a request counts as a failure of whoever was called, as it does by default in
- * a ServiceClient: a status from 500 on, and every error but a 4xx, a cancellation by the caller and
- * a rejection by Holdfast. For `isFailure` of a CircuitBreaker or Hedge around fetch, axios, got,
- * undici, superagent or node:http: it takes the status from the response, or from the error.
+ * a ServiceClient: a status from 500 on, and every error but a 4xx and a rejection by Holdfast. For
+ * `isFailure` of a CircuitBreaker or Hedge around fetch, axios, got, undici, superagent or node:http: it
+ * takes the status from the response, or from the error. An abort is a failure, since it may be that of
+ * a timeout; a breaker counts no call that its caller cancelled.
  */
 export function isHttpFailure(outcome: Outcome<unknown>): boolean {
   return classifyAny(outcome).verdict === 'failure';
@@ -77,11 +78,8 @@ function classifyAny(outcome: Outcome<unknown>): Classification {
   if (status !== undefined) return classifyStatus(status);
   if (outcome.ok) return classifyStatus(200);
   if (ended instanceof HoldfastError) return classify(outcome as Outcome<ResponseHead>);
-  if (ended?.name === 'AbortError' || ended?.name === 'CanceledError') return CANCELLED;
   return { verdict: 'failure', retryable: isNetworkError(ended) };
 }
-
-const CANCELLED: Classification = { verdict: 'ignored', retryable: false };
 
 function toEnded(value: unknown): Ended | undefined {
   return typeof value === 'object' && value !== null ? value : undefined;
@@ -89,5 +87,10 @@ function toEnded(value: unknown): Ended | undefined {
 
 function statusOf(ended: Ended | undefined): number | undefined {
   const status = ended?.status ?? ended?.statusCode;
-  return typeof status === 'number' ? status : undefined;
+  return isHttpStatus(status) ? status : undefined;
+}
+
+/** Whether it is a status of HTTP, and not the exit code of a process, say, or the 0 of no response. */
+function isHttpStatus(status: unknown): status is number {
+  return Number.isInteger(status) && (status as number) >= 100 && (status as number) <= 599;
 }

@@ -36,8 +36,22 @@ const MAX_TIME = 8.64e15;
 /** An operation of a store. */
 export type StoreOperation = 'get' | 'set' | 'delete';
 
-/** Asks a store on behalf of a Cache, and never fails. */
+/** A change of a key of a store: it is deleted, or set, or set after it was deleted. */
+interface Change {
+  deletes: boolean;
+  entry: TimedEntry | undefined;
+  begun: boolean;
+  done: Promise<void>;
+}
+
+/**
+ * Asks a store on behalf of a Cache, and never fails. The changes of a key are made one after the other:
+ * a store that is written to twice at once may keep either value. Those that wait become one, so that a
+ * slow store has no queue.
+ */
 export class StoreAccess {
+  /** The latest change of each key, while it waits or is under way. */
+  readonly #changes = new Map<string, Change>();
   readonly #store: CacheStore;
   readonly #clock: Clock;
   readonly #timeout: Timeout;
@@ -67,9 +81,41 @@ export class StoreAccess {
     });
   }
 
+  /** Keeps an entry, unless another change of its key takes its place first. */
   write(key: string, entry: TimedEntry): Promise<void> {
+    return this.#change(key, entry);
+  }
+
+  delete(key: string): Promise<void> {
+    return this.#change(key, undefined);
+  }
+
+  #change(key: string, entry: TimedEntry | undefined): Promise<void> {
+    const latest = this.#changes.get(key);
+    if (latest !== undefined && !latest.begun) {
+      latest.deletes ||= entry === undefined;
+      latest.entry = entry;
+      return latest.done;
+    }
+    const change: Change = { deletes: entry === undefined, entry, begun: false, done: Promise.resolve() };
+    this.#changes.set(key, change);
+    change.done = this.#make(key, change, latest?.done);
+    return change.done;
+  }
+
+  async #make(key: string, change: Change, before: Promise<void> | undefined): Promise<void> {
+    if (before !== undefined) await before;
+    change.begun = true;
+    const { deletes, entry } = change;
+    if (deletes) await this.#run(key, 'delete', () => this.#store.delete(key));
+    if (entry !== undefined) await this.#run(key, 'set', () => this.#set(key, entry));
+    if (this.#changes.get(key) === change) this.#changes.delete(key);
+  }
+
+  #set(key: string, entry: TimedEntry): unknown {
     const { outcome, begunAt, freshUntil, revalidateUntil, errorUntil } = entry;
-    const sinceEpoch = Date.now() - this.#clock.now();
+    const now = this.#clock.now();
+    const sinceEpoch = Date.now() - now;
     const stored: StoredCacheEntry = {
       value: outcome.value,
       begunAt: begunAt + sinceEpoch,
@@ -77,12 +123,8 @@ export class StoreAccess {
       revalidateUntil: toFinite(revalidateUntil + sinceEpoch),
       errorUntil: toFinite(errorUntil + sinceEpoch),
     };
-    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - this.#clock.now();
-    return this.#run(key, 'set', () => this.#store.set(key, stored, toFinite(Math.max(1, Math.ceil(ttl)))));
-  }
-
-  delete(key: string): Promise<void> {
-    return this.#run(key, 'delete', () => this.#store.delete(key));
+    const ttl = Math.max(freshUntil, revalidateUntil, errorUntil) - now;
+    return this.#store.set(key, stored, toFinite(Math.max(1, Math.ceil(ttl))));
   }
 
   async #run(key: string, operation: StoreOperation, run: () => unknown): Promise<void> {

@@ -135,7 +135,12 @@ interface Entry {
  * The calls under way for a key since it was last deleted: results of earlier ones are not kept.
  */
 interface UnderWay {
+  /** calls includes those that still read the store. */
   calls: number;
+  /** begun counts the operations that have begun; the count at its beginning is the turn of each. */
+  begun: number;
+  /** stored is the turn of the latest operation whose value went to the store. */
+  stored: number;
   refreshing: boolean;
   /** deleted tells whether the key was deleted since they began. */
   deleted: boolean;
@@ -222,7 +227,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
     if (this.#store !== undefined) return this.#runWithStore(this.#store, key, operation, context);
-    return this.#serve(this.#entryAt(key, this.#clock.now()), key, operation, context);
+    const now = this.#clock.now();
+    return this.#serve(this.#entryAt(key, now), now, key, operation, context);
   }
 
   async #runWithStore<T>(
@@ -231,14 +237,25 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     operation: Operation<T>,
     context: Context,
   ): Promise<T> {
-    const entry = await store.read(key, context);
-    context.throwIfAborted();
-    return this.#serve(entry, key, operation, context);
+    const underWay = this.#join(key);
+    try {
+      const entry = await store.read(key, context);
+      context.throwIfAborted();
+      const now = this.#clock.now();
+      return this.#serve(underWay.deleted ? undefined : entry, now, key, operation, context);
+    } finally {
+      this.#leave(key, underWay);
+    }
   }
 
   /** Serves the entry, or makes the call. */
-  #serve<T>(entry: Entry | undefined, key: string, operation: Operation<T>, context: Context): Promise<T> {
-    const now = this.#clock.now();
+  #serve<T>(
+    entry: Entry | undefined,
+    now: number,
+    key: string,
+    operation: Operation<T>,
+    context: Context,
+  ): Promise<T> {
     if (entry !== undefined && now < entry.freshUntil) {
       if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
       return resultOf<T>(entry);
@@ -288,7 +305,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     operation: Operation<T>,
     context: Context,
   ): Promise<T> {
-    const underWay = this.#underWayFor(key);
+    const underWay = this.#join(key);
     const outcome = await this.#call(key, operation, context, underWay);
     if (outcome.ok || context.aborted) return unwrap(outcome);
     const entry = this.#store === undefined ? this.#entryAt(key, this.#clock.now()) : stored;
@@ -321,8 +338,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
    * Renews an entry on behalf of no caller: the one that was served may cancel without harm to it.
    */
   #refresh(key: string, operation: Operation<unknown>, { call }: Context): void {
-    const underWay = this.#underWayFor(key);
-    if (underWay.refreshing) return;
+    if (this.#underWay.get(key)?.refreshing) return;
+    const underWay = this.#join(key);
     underWay.refreshing = true;
     const context = new Context(1, Infinity, call, undefined, false);
     const failed = (error: unknown) =>
@@ -334,31 +351,42 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       });
   }
 
+  /** Makes a call that has joined those under way. */
   async #call<T>(
     key: string,
     operation: Operation<T>,
     context: Context,
     underWay: UnderWay,
   ): Promise<Outcome<T>> {
-    underWay.calls++;
+    const turn = ++underWay.begun;
     const begunAt = this.#clock.now();
     try {
       const outcome = await settle(operation, context);
       const entry = this.#createEntry(key, outcome, context, begunAt);
-      if (this.#underWay.get(key) === underWay) this.#keep(key, outcome, entry, begunAt);
+      if (this.#underWay.get(key) !== underWay) return outcome;
+      if (this.#store === undefined) this.#keep(key, outcome, entry, begunAt);
+      else if (outcome.ok && turn > underWay.stored) {
+        underWay.stored = turn;
+        void (entry === undefined ? this.#store.delete(key) : this.#store.write(key, { ...entry, outcome }));
+      }
       return outcome;
     } finally {
-      if (--underWay.calls === 0 && this.#underWay.get(key) === underWay) this.#underWay.delete(key);
+      this.#leave(key, underWay);
     }
   }
 
-  #underWayFor(key: string): UnderWay {
+  #join(key: string): UnderWay {
     let underWay = this.#underWay.get(key);
     if (underWay === undefined) {
-      underWay = { calls: 0, refreshing: false, deleted: false };
+      underWay = { calls: 0, begun: 0, stored: 0, refreshing: false, deleted: false };
       this.#underWay.set(key, underWay);
     }
+    underWay.calls++;
     return underWay;
+  }
+
+  #leave(key: string, underWay: UnderWay): void {
+    if (--underWay.calls === 0 && this.#underWay.get(key) === underWay) this.#underWay.delete(key);
   }
 
   /** Gives the entry of the key; removes it when it can no longer be served in any way. */
@@ -370,9 +398,11 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   }
 
   /** Makes the entry of an outcome; undefined if it is not to be kept. */
-  #createEntry(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
+  #createEntry(key: string, outcome: Outcome<unknown>, context: Context, began: number): Entry | undefined {
     if (!outcome.ok && (context.aborted || isRejection(outcome.error))) return undefined;
     const now = this.#clock.now();
+    // The time of a clock that was set back begins anew.
+    const begunAt = Math.min(began, now);
     const { freshness, jitter = 0.1, random = Math.random } = this.#options;
     const own =
       freshness === undefined
@@ -395,12 +425,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return isUsable(entry, now) ? entry : undefined;
   }
 
+  /** Keeps the entry in memory. */
   #keep(key: string, outcome: Outcome<unknown>, entry: Entry | undefined, begunAt: number): void {
-    if (this.#store !== undefined) {
-      if (!outcome.ok) return;
-      void (entry === undefined ? this.#store.delete(key) : this.#store.write(key, { ...entry, outcome }));
-      return;
-    }
     const present = this.#entries.peek(key);
     // A call that began later has already given a newer result.
     if (present !== undefined && present.begunAt > begunAt) return;

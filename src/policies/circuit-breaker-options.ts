@@ -11,6 +11,7 @@ import {
   nonEmptyString,
   number,
   oneOf,
+  type RenamedOptions,
   ratio,
   requireOption,
   validateOptions,
@@ -102,12 +103,15 @@ export interface CircuitBreakerOptions extends TimedPolicyOptions {
 
 const MAX_WINDOW_CALLS = 1_000_000;
 
+/** The new names of options by their former names. */
+const RENAMED: RenamedOptions = { halfOpenCalls: 'halfOpen', successThreshold: 'halfOpen' };
+
 /**
  * Throws a TypeError or RangeError that names the option, unless the options of a breaker are
  * right.
  */
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
-  validateOptions('CircuitBreaker', options, {
+  const checks: Record<keyof CircuitBreakerOptions, Check> = {
     name: nonEmptyString,
     clock: clockOption,
     failureThreshold: integer(1, Infinity),
@@ -129,7 +133,8 @@ export function checkBreakerOptions(options: CircuitBreakerOptions): void {
     isFailure: isFunction,
     isIgnored: isFunction,
     initialState: any,
-  });
+  };
+  validateOptions('CircuitBreaker', options, checks, RENAMED);
 }
 
 const checkHalfOpen: Check = (value, option) => {
@@ -152,7 +157,9 @@ export function countProbes({ failureRatio, slowCallRatio, halfOpen }: CircuitBr
   const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
   if (halfOpen === undefined) return { failuresToOpen: byRatio ? 2 : 1, successesToClose: 1 };
   const own = byRatio ? Math.min(failureRatio ?? 1, slowCallRatio ?? 1) : 0.5;
-  const failuresToOpen = Math.max(1, Math.ceil(halfOpen.calls * (halfOpen.failureRatio ?? own)));
+  // 100 * 0.07 is a little more than 7.
+  const failures = halfOpen.calls * (halfOpen.failureRatio ?? own) - 1e-9;
+  const failuresToOpen = Math.max(1, Math.ceil(failures));
   return { failuresToOpen, successesToClose: halfOpen.calls - failuresToOpen + 1 };
 }
 

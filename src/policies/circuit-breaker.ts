@@ -333,8 +333,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     if (window === undefined || window.calls < this.#minimumCalls) return false;
     const { failureRatio, slowCallRatio } = this.#options;
     return (
-      (failureRatio !== undefined && window.failures > 0 && window.failures >= failureRatio * window.calls) ||
-      (slowCallRatio !== undefined && window.slow > 0 && window.slow >= slowCallRatio * window.calls)
+      (failureRatio !== undefined && window.failures > 0 && window.failures / window.calls >= failureRatio) ||
+      (slowCallRatio !== undefined && window.slow > 0 && window.slow / window.calls >= slowCallRatio)
     );
   }
 

@@ -317,7 +317,10 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     if (askedFor > this.#maxRetryAfter) return stop('retry-after');
     const tooLate = this.#reasonAgainst(wait, call);
     if (tooLate !== undefined) return stop(tooLate);
-    if (!this.#withdraw(outcome, first)) return stop('budget');
+    // Where `beforeRetry` may decline the retry, it is paid for after that.
+    const affordable =
+      this.#beforeRetry === undefined ? this.#withdraw(outcome, first) : this.#mayAfford(outcome, first);
+    if (!affordable) return stop('budget');
     return { kind: 'retry', wait };
   }
 
@@ -341,7 +344,8 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first, this.#clock) : prepared;
     if (allowed === false) return stop('declined');
     const tooLate = this.#reasonAgainst(decision.wait, call);
-    return tooLate === undefined ? decision : stop(tooLate);
+    if (tooLate !== undefined) return stop(tooLate);
+    return this.#withdraw(outcome, call.first) ? decision : stop('budget');
   }
 
   #attemptsOf(context: Context): number {
@@ -353,9 +357,17 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
   /** Pays for a retry; false if the budget has too few tokens. */
   #withdraw(outcome: Outcome<unknown>, context: Context): boolean {
-    if (this.#budget === undefined) return true;
-    const tokens = this.#target.priceOf(context, priceOf(outcome));
-    return tokens === 0 || decided(this.#budget.withdraw(tokens), "Retry option 'budget': withdraw()");
+    const tokens = this.#priceOf(outcome, context);
+    return tokens === 0 || decided(this.#budget!.withdraw(tokens), "Retry option 'budget': withdraw()");
+  }
+
+  /** Whether the budget may have the tokens for a retry. */
+  #mayAfford(outcome: Outcome<unknown>, context: Context): boolean {
+    return this.#priceOf(outcome, context) === 0 || this.#budget!.balance !== 0;
+  }
+
+  #priceOf(outcome: Outcome<unknown>, context: Context): number {
+    return this.#budget === undefined ? 0 : this.#target.priceOf(context, priceOf(outcome));
   }
 
   #end(reason: 'success' | GiveUpReason, outcome: Outcome<unknown>, call: RetriedCall<unknown>): void {

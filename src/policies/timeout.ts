@@ -73,8 +73,13 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /**
    * @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 −
    * 1.
-   * @param which names it in errors in place of its name; internal
    */
+  constructor(duration: number, options?: TimeoutOptions);
+  /**
+   * @param which names it in errors in place of its name
+   * @internal
+   */
+  constructor(duration: number, options?: TimeoutOptions, which?: string);
   constructor(duration: number, options: TimeoutOptions = {}, which?: string) {
     super('timeout', options);
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');

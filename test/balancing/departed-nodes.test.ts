@@ -153,17 +153,29 @@ describe('the instances that have left a service', () => {
     const departed = new DepartedNodes();
     const nodes = Array.from({ length: 1_001 }, (_, index) => nodeOf(`i${index}`));
     for (const node of nodes) departed.add(node.instance.instanceId, node, 0);
+    departed.dropOutdated(0);
     const taken = nodes.map((node) => departed.take(node.instance.instanceId, node.instance, 0)?.node);
     expect(taken).toEqual([undefined, ...nodes.slice(1)]);
     expect(departed.take('i1', nodes[1]!.instance, 0)).toBeUndefined();
   });
 
-  it('the instances that have left a service are dropped after five minutes, with the next one that leaves', () => {
+  it('the instances that have left a service are dropped after five minutes', () => {
     const departed = new DepartedNodes();
     const [a, b] = [nodeOf('a'), nodeOf('b')];
     departed.add('a', a, 0);
     departed.add('b', b, FIVE_MINUTES);
+    departed.dropOutdated(FIVE_MINUTES);
     expect(departed.take('a', a.instance, 0)).toBeUndefined();
     expect(departed.take('b', b.instance, FIVE_MINUTES)).toMatchObject({ node: b });
+  });
+
+  it('the instances that have left a service are dropped with the next list, though nothing else leaves', async () => {
+    const dropOutdated = vi.spyOn(DepartedNodes.prototype, 'dropOutdated');
+    const fleet = await fleetOf('a', 'b');
+    await fleet.leave('a');
+    vi.advanceTimersByTime(FIVE_MINUTES);
+    await fleet.back('b', { metadata: { version: '2' } });
+    expect(dropOutdated.mock.lastCall).toEqual([performance.now()]);
+    dropOutdated.mockRestore();
   });
 });

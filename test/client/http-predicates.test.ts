@@ -4,13 +4,16 @@ import got from 'got';
 import { request } from 'undici';
 import { describe, expect, it } from 'vitest';
 import {
+  type CallContext,
   CircuitBreaker,
   CircuitOpenError,
+  compose,
   isHttpFailure,
   isNetworkError,
   isRetryableHttpFailure,
   type Outcome,
   Retry,
+  Timeout,
   TimeoutError,
 } from '../../src/index.ts';
 import { startServer } from '../support/server.ts';
@@ -68,14 +71,16 @@ describe.each(Object.entries(CLIENTS))('the outcome of a request of %s', (_name,
     }
   });
 
-  it('that its caller cancels says nothing', async () => {
+  it('that is aborted is a failure, and no breaker counts it when its caller has cancelled', async () => {
     const { origin } = await startServer(() => {});
     const controller = new AbortController();
-    const call = outcomeOf(get(origin, controller.signal));
+    const breaker = new CircuitBreaker({ failureThreshold: 1, isFailure: isHttpFailure });
+    const call = outcomeOf(breaker.execute(({ signal }) => get(origin, signal), controller));
     controller.abort();
     const outcome = await call;
     expect(outcome.ok).toBe(false);
-    expect([isHttpFailure(outcome), isRetryableHttpFailure(outcome)]).toEqual([false, false]);
+    expect([isHttpFailure(outcome), isRetryableHttpFailure(outcome)]).toEqual([true, false]);
+    expect(breaker.state).toBe('closed');
   });
 });
 
@@ -86,6 +91,8 @@ it.each<[string, unknown, boolean, boolean]>([
   ['a fault of the program', new TypeError('x is not a function'), true, false],
   ['an error whose causes go in a circle', circular(), true, false],
   ['text', 'down', true, false],
+  ['the exit code of a process', { status: 1 }, true, false],
+  ['a network error with the status 0', { status: 0, code: 'ECONNREFUSED' }, true, true],
   ['nothing', undefined, true, false],
 ])('%s counts as in a ServiceClient', (_title, error, failure, retryable) => {
   const outcome = { ok: false, error } as const;
@@ -99,6 +106,18 @@ it.each([undefined, null, 'text', 5, {}, { status: 'active' }])(
     expect([isHttpFailure(outcome), isRetryableHttpFailure(outcome)]).toEqual([false, false]);
   },
 );
+
+it('a breaker opens when a service hangs within a Timeout that waits for operations to obey it', async () => {
+  const breaker = new CircuitBreaker({ failureThreshold: 2, isFailure: isHttpFailure });
+  const guarded = compose(breaker, new Timeout(1, { strict: false }));
+  const hang = ({ signal }: CallContext) =>
+    new Promise((_, reject) => {
+      const cancelled = Object.assign(new Error('canceled'), { name: 'CanceledError' });
+      signal.addEventListener('abort', () => reject(cancelled));
+    });
+  for (let call = 0; call < 2; call++) await outcomeOf(guarded.execute(hang));
+  expect(breaker.state).toBe('open');
+});
 
 it('the predicates decide for a Retry and a CircuitBreaker as they are', async () => {
   let requests = 0;

@@ -113,7 +113,7 @@ describe('a cache with a store', () => {
     await pass(1);
     expect(call.outcome).toEqual({ ok: true, value: 'fine' });
     const deleted = follow(cache.delete('a'));
-    await pass(50);
+    await pass(100);
     expect(deleted.outcome?.ok).toBe(true);
     expect(errors.map(([, operation]) => operation)).toEqual(['get', 'set', 'delete']);
   });
@@ -159,6 +159,87 @@ describe('a cache with a store', () => {
       { ok: false, error: down },
     ]);
     expect(entries.size).toBe(0);
+  });
+
+  it('a value whose call began earlier and ended later does not take the place of the newer one in a store', async () => {
+    const { store } = textStore();
+    const { cache } = cacheOf(store);
+    const [earlier, later] = [defer(), defer()];
+    const calls = [earlier, later].map(({ promise }) => follow(cache.execute(() => promise, id('a'))));
+    await flush();
+    later.resolve('newer');
+    await flush();
+    earlier.resolve('older');
+    await flush();
+    expect(calls.map(({ outcome }) => outcome?.ok)).toEqual([true, true]);
+    expect(await cache.execute(users('third'), id('a'))).toBe('newer');
+  });
+
+  it('a cache makes the changes of a key of its store one after the other, and those that wait in one', async () => {
+    const asked: unknown[] = [];
+    const gates = [defer(), defer(), defer()];
+    const next = (change: string) => {
+      asked.push(change);
+      return gates[asked.length - 1]!.promise;
+    };
+    const { cache } = cacheOf({
+      get: () => undefined,
+      set: (_key, { value }) => next(`set ${value}`),
+      delete: () => next('delete'),
+    });
+    await cache.execute(users(1), id('a'));
+    const deleted = follow(cache.delete('a'));
+    for (const value of [2, 3]) await cache.execute(users(value), id('a'));
+    await flush();
+    expect(asked).toEqual(['set 1']);
+    gates[0]!.resolve(undefined);
+    await flush();
+    expect([asked, deleted.outcome]).toEqual([['set 1', 'delete'], undefined]);
+    gates[1]!.resolve(undefined);
+    await flush();
+    expect(asked).toEqual(['set 1', 'delete', 'set 3']);
+    gates[2]!.resolve(undefined);
+    await flush();
+    expect(deleted.outcome?.ok).toBe(true);
+    await cache.delete('b');
+  });
+
+  it('a value that is deleted while the store is being read is not served, whether fresh or in place of an error', async () => {
+    const { store } = textStore();
+    const reading = defer();
+    const get: CacheStore['get'] = async (key) => {
+      const entry = await store.get(key);
+      await reading.promise;
+      return entry;
+    };
+    const { cache } = cacheOf({ ...store, get }, { staleIfError: 10_000 });
+    await cacheOf(store).cache.execute(users('old'), id('a'));
+    const calls = [users('new'), () => fling(down)].map((operation) =>
+      follow(cache.execute(operation, id('a'))),
+    );
+    await flush();
+    await cache.delete('a');
+    reading.resolve(undefined);
+    await flush();
+    expect(calls.map(({ outcome }) => outcome)).toEqual([
+      { ok: true, value: 'new' },
+      { ok: false, error: down },
+    ]);
+  });
+
+  it('a value is stored although the clock was set back during its call', async () => {
+    const { store, entries } = textStore();
+    let now = 5_000;
+    const clock = { now: () => now, setTimeout: () => 0, clearTimeout: () => {} };
+    const { cache } = cacheOf(store, { clock });
+    const operation = async () => {
+      now -= 3_000;
+      return 'fine';
+    };
+    await cache.execute(operation, id('a'));
+    await flush();
+    expect(entries.size).toBe(1);
+    expect(await cache.execute(users('other'), id('a'))).toBe('fine');
   });
 
   it.each(['maxEntries', 'negativeTtl', 'maxSize'])('a cache with a store has no %s', (option) => {

@@ -773,3 +773,13 @@ describe('the options', () => {
     expect(() => new Cache(options as never)).toThrow(option);
   });
 });
+
+it('a cache reads its clock once for each hit', async () => {
+  const now = vi.fn(() => 0);
+  const clock = { now, setTimeout: () => 0, clearTimeout: () => {} };
+  const cache = new Cache({ key: () => 'a', ttl: 1_000, clock });
+  await cache.execute(() => 'fine');
+  now.mockClear();
+  await cache.execute(() => 'fine');
+  expect(now).toHaveBeenCalledTimes(1);
+});

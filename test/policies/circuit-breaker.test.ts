@@ -456,6 +456,21 @@ describe('a half-open breaker', () => {
     expect(await failuresToOpen({ halfOpen: { calls: 10, failureRatio: 0.7 }, failureRatio: 0.3 })).toBe(7);
   });
 
+  it('a half-open breaker and a closed one open at a ratio whose product with the calls is rounded up', async () => {
+    const failureRatio = 0.07;
+    const breaker = new CircuitBreaker({ failureRatio, minimumCalls: 100, halfOpen: { calls: 100 } });
+    await succeed(breaker, 93);
+    await fail(breaker, 6);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+    await pass(30_000);
+    await fail(breaker, 6);
+    expect(breaker.state).toBe('half-open');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
   it('a half-open breaker sends a dead service no more probes than open it again, however many callers come', async () => {
     const breaker = await readyToProbe({ halfOpen: { calls: 9, failureRatio: 0.3 } });
     const probes: ReturnType<typeof begin>[] = [];
@@ -1232,6 +1247,12 @@ describe('what a breaker tells of itself', () => {
 });
 
 describe('the options of a breaker', () => {
+  it.each(['halfOpenCalls', 'successThreshold'])('the options of a breaker had one named %s', (former) => {
+    expect(() => new CircuitBreaker({ [former]: 2 })).toThrow(
+      new TypeError(`CircuitBreaker option '${former}' was renamed to 'halfOpen'`),
+    );
+  });
+
   it.each<[string, Record<string, unknown>, string]>([
     ['failureThreshold', { failureThreshold: 0 }, 'RangeError'],
     ['failureThreshold', { failureThreshold: 1.5 }, 'RangeError'],

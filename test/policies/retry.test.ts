@@ -731,6 +731,28 @@ describe('beforeRetry', () => {
     expect(onDiscard).not.toHaveBeenCalled();
   });
 
+  it('beforeRetry that declines a retry leaves the budget as it is, and one that allows it pays', async () => {
+    const budget = new RetryBudget({ initial: 3, ratio: 0 });
+    const balances: number[] = [];
+    for (const allowed of [false, true]) {
+      const retry = new Retry({ ...atOnce, maxAttempts: 2, budget, beforeRetry: async () => allowed });
+      await rejectionOf(retry.execute(() => fling(down)));
+      balances.push(budget.balance);
+    }
+    expect(balances).toEqual([3, 2]);
+  });
+
+  it('beforeRetry that leaves another call the last token of the budget is followed by no retry', async () => {
+    const budget = new RetryBudget({ initial: 1, ratio: 0 });
+    const beforeRetry = async () => void budget.withdraw();
+    const operation = vi.fn(() => fling(down));
+    const retry = new Retry({ ...atOnce, budget, beforeRetry });
+    const reasons: string[] = [];
+    retry.on('give-up', ({ reason }) => void reasons.push(reason));
+    await rejectionOf(retry.execute(operation));
+    expect([operation.mock.calls.length, reasons]).toEqual([1, ['budget']]);
+  });
+
   it('beforeRetry ends the call with what it throws, and the value that was to be retried is discarded', async () => {
     const broken = new Error('no token');
     const onDiscard = vi.fn();
