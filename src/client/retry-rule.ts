@@ -106,10 +106,11 @@ export class RetryRule {
 
 /**
  * Whether there is an instance that the call has not been sent to, and whose latest call did not
- * fail. The balancer is asked once for each failed attempt, since it may look at every instance.
+ * fail, so that the next attempt may end better there. The balancer is asked once for each failed
+ * attempt, since it may look at every instance.
  */
 function hasWellOther(call: CallState): boolean {
-  call.wellOther ??= call.lease?.hasWellOther(call) ?? false;
+  call.wellOther ??= !isAboutCall(call.lastError) && (call.lease?.hasWellOther(call) ?? false);
   return call.wellOther;
 }
 
@@ -184,10 +185,7 @@ export function createHedge(options: HedgeOptions): Hedge {
 /** Creates the target by which a Retry knows that the next attempt may go to another instance. */
 function createTarget(allowance: LearningAllowance | undefined): RetryTarget {
   return {
-    obeysRetryAfter: (context: CallContext) => {
-      const call = stateOf(context);
-      return isAboutCaller(call.lastError) || !hasWellOther(call);
-    },
+    obeysRetryAfter: (context: CallContext) => !hasWellOther(stateOf(context)),
     priceOf: (context: CallContext, usual: number) => {
       const call = stateOf(context);
       if (allowance === undefined || !hasWellOther(call)) return usual;
@@ -204,9 +202,12 @@ function createTarget(allowance: LearningAllowance | undefined): RetryTarget {
   };
 }
 
-/** Whether the error says something of the caller, which holds on the other instances too. */
-function isAboutCaller(error: unknown): boolean {
-  return error instanceof ServiceResponseError && error.status === 429;
+/**
+ * Whether the latest attempt says something of the call or its caller, which holds on the other
+ * instances too: it has no error where its status is no failure of the instance.
+ */
+function isAboutCall(error: unknown): boolean {
+  return error === undefined || (error instanceof ServiceResponseError && error.status < 500);
 }
 
 function isRetryable(outcome: Outcome<ResponseHead>, statuses: readonly number[] | undefined): boolean {

@@ -36,6 +36,19 @@ describe('beforeRetry of a service client', () => {
     expect(context).toMatchObject({ attempt: 1, attributes: { service, method: 'GET', path: '/' } });
   });
 
+  it.each([1, 3])(
+    'is called twice at most while %i instances take no token, as there are three attempts',
+    async (count) => {
+      const servers = await Promise.all(
+        Array.from({ length: count }, () => startServer((_request, response) => json(response, {}, 401))),
+      );
+      const beforeRetry = vi.fn(async () => ({ headers: { authorization: FRESH } }));
+      const client = clientOf(servers, { retry: { ...retryOf401, beforeRetry } });
+      await expect(client.call(call)).rejects.toMatchObject({ status: 401 });
+      expect(beforeRetry).toHaveBeenCalledTimes(2);
+    },
+  );
+
   it('changes the requests of each call alone, however many there are at once', async () => {
     const server = await startServer((request, response) =>
       request.headers['x-retried'] === undefined
