@@ -6,6 +6,7 @@ import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
 import { anObject, boolean, hasMethods, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { type Abortable, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { Context } from '../policies/context.ts';
@@ -102,7 +103,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     new ServicePolicies('defaults', defaults, timeouts);
     const createPolicies = (service: string): ServicePolicies => {
       const own = Object.hasOwn(services, service) ? services[service] : undefined;
-      const merged = { ...defaults, ...own };
+      const merged = withDefaults(defaults, own ?? {});
       const onClose = () => balancer.allowProbes(service);
       const policies = new ServicePolicies(service, merged, timeouts, onClose);
       if (resilience) return policies;
