@@ -105,10 +105,11 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       const own = Object.hasOwn(services, service) ? services[service] : undefined;
       const merged = withDefaults(defaults, own ?? {});
       const onClose = () => balancer.allowProbes(service);
-      const policies = new ServicePolicies(service, merged, timeouts, onClose);
-      if (resilience) return policies;
-      // Options that have no effect must be right all the same.
-      return new ServicePolicies(service, withoutResilience(merged), timeouts);
+      const create = (used: ServiceOptions) => new ServicePolicies(service, used, timeouts, onClose);
+      if (resilience) return create(merged);
+      // Options that have no effect must be right all the same. The defaults were checked above.
+      if (own !== undefined) create(merged);
+      return create(withoutResilience(merged));
     };
     const policies = new PoliciesByName(Object.keys(services), createPolicies, clock);
     this.#engine = new CallEngine({
