@@ -10,6 +10,9 @@ import { buildRoute, type GroupPicker, type Route } from './routing.ts';
 import type { Selector } from './selector.ts';
 import { SelectorPickers } from './selector-pickers.ts';
 
+/** A clock that is set back by fewer milliseconds, as NTP does with that of the system, was not reset. */
+const SMALL_STEP = 1_000;
+
 /** Picks the instance for a call among those of one service. */
 export class ClusterPicker {
   /** The latest pick, which is under way only during `pick()`. */
@@ -59,8 +62,7 @@ export class ClusterPicker {
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
     const pick = this.latest;
-    const now = this.#clock.now();
-    if (now < pick.now) this.#health.startAnew(now);
+    const now = this.#now();
     pick.begin(now, options, forCall);
     // While no node is ejected there is no probe to find, and the strategy is asked directly.
     const direct = this.#health.ejectedNodes.length === 0 && !pick.inTurn;
@@ -71,6 +73,16 @@ export class ClusterPicker {
     const option = "LoadBalancer option 'strategy'";
     decided<unknown>(picked, option);
     throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
+  }
+
+  /** Gives the time, which stands still while the clock makes up for a small step back. */
+  #now(): number {
+    const now = this.#clock.now();
+    const latest = this.latest.now;
+    if (now >= latest) return now;
+    if (latest - now < SMALL_STEP) return latest;
+    this.#health.startAnew(now);
+    return now;
   }
 
   /** Takes in that a call on the node has begun or ended. */

@@ -1,4 +1,5 @@
 import { integer, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 
 export interface ZoneOptions {
   /** The zone of this client. */
@@ -16,7 +17,7 @@ export function readZoneOptions(options: string | ZoneOptions): Required<ZoneOpt
   const owner = 'LoadBalancer zone';
   validateOptions(owner, given, { name: nonEmptyString, minInstances: integer(0) });
   requireOption(owner, given, 'name');
-  return { minInstances: 6, ...given };
+  return withDefaults({ minInstances: 6 }, given);
 }
 
 /**

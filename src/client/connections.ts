@@ -4,6 +4,7 @@ import { whenRead } from '../internal/event-loop-stall.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import * as undici from '../internal/undici.ts';
 import { type Check, matching } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 
 /** How connections are made: options of undici's Client, and the host that an instance is asked for. */
 export interface ConnectionOptions extends Omit<Client.Options, 'pipelining'> {
@@ -102,7 +103,10 @@ export class Connections {
       const { servername: given } = (options.connect ?? {}) as { servername?: string | undefined };
       this.#servername = given ?? servername;
     }
-    this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
+    this.#options = {
+      ...withDefaults({ headersTimeout: 0 }, options),
+      connect: createConnector(options, servername),
+    };
     this.#createSocketConnector = () => createConnector(withoutHttp2(options), servername);
   }
 

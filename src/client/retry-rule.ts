@@ -3,6 +3,7 @@ import { ServiceResponseError } from '../errors.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
 import { isThenable } from '../internal/decision.ts';
 import { anObject, integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
@@ -82,7 +83,7 @@ export class RetryRule {
     this.budget = retry.budget ?? new RetryBudget({ name, clock });
     if (retry.budget === undefined) this.#allowance = new LearningAllowance();
     if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
-    this.retry = createRetry({ name, clock, ...retry }, this.budget, this.#allowance);
+    this.retry = createRetry(withDefaults({ name, clock }, retry), this.budget, this.#allowance);
   }
 
   /** Whether a call can have a retry should an attempt fail, as far as attempts and budget go. */
@@ -126,8 +127,7 @@ function createRetry(
     options.shouldRetry ??
     ((outcome: Outcome<unknown>) => isRetryable(outcome as Outcome<ResponseHead>, statuses));
   const own: RetryOptions = {
-    backoff: exponentialBackoff({ base: 25, max: 1_000 }),
-    ...options,
+    ...withDefaults({ backoff: exponentialBackoff({ base: 25, max: 1_000 }) }, options),
     budget,
     maxAttempts: (context) => {
       const call = stateOf(context);

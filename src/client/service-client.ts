@@ -6,6 +6,7 @@ import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
 import { anObject, boolean, hasMethods, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { type Abortable, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { Context } from '../policies/context.ts';
@@ -102,12 +103,13 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     new ServicePolicies('defaults', defaults, timeouts);
     const createPolicies = (service: string): ServicePolicies => {
       const own = Object.hasOwn(services, service) ? services[service] : undefined;
-      const merged = { ...defaults, ...own };
+      const merged = withDefaults(defaults, own ?? {});
       const onClose = () => balancer.allowProbes(service);
-      const policies = new ServicePolicies(service, merged, timeouts, onClose);
-      if (resilience) return policies;
-      // Options that have no effect must be right all the same.
-      return new ServicePolicies(service, withoutResilience(merged), timeouts);
+      const create = (used: ServiceOptions) => new ServicePolicies(service, used, timeouts, onClose);
+      if (resilience) return create(merged);
+      // Options that have no effect must be right all the same. The defaults were checked above.
+      if (own !== undefined) create(merged);
+      return create(withoutResilience(merged));
     };
     const policies = new PoliciesByName(Object.keys(services), createPolicies, clock);
     this.#engine = new CallEngine({

@@ -5,6 +5,7 @@ import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { AdaptiveConcurrency } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../policies/adaptive-throttle.ts';
 import { Bulkhead } from '../policies/bulkhead.ts';
@@ -104,19 +105,17 @@ export class ServicePolicies implements ServicePolicyHandles {
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge({ name: serviceName, clock, ...own }));
+    const common = { name: serviceName, clock };
+    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge(withDefaults(common, own)));
     this.adaptiveThrottle = toPolicy(
       AdaptiveThrottle,
       adaptiveThrottle,
-      (own) => new AdaptiveThrottle({ name: serviceName, clock, ...own }),
+      (own) => new AdaptiveThrottle(withDefaults(common, own)),
     );
-    this.rateLimiter = toPolicy(
-      RateLimiter,
-      rateLimit,
-      (own) => new RateLimiter({ name: serviceName, clock, ...own }),
-    );
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(withDefaults(common, own)));
     if (cache instanceof HttpCaching) this.caching = cache;
-    else if (cache !== false || options.coalesce) this.caching = new HttpCaching({ clock, ...(cache || {}) });
+    else if (cache !== false || options.coalesce)
+      this.caching = new HttpCaching(withDefaults({ clock }, cache || {}));
     this.#timeout = this.#timeoutOf(options.timeout ?? 30_000, 'call');
     this.#pipeline = new Pipeline(
       {
@@ -302,11 +301,11 @@ export class ServicePolicies implements ServicePolicyHandles {
     const common = { name: this.#serviceName, clock: this.clock };
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return {
-      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead({ ...common, ...own })),
+      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(withDefaults(common, own))),
       adaptiveConcurrency:
         adaptiveConcurrency === false
           ? undefined
-          : new AdaptiveConcurrency({ ...common, ...adaptiveConcurrency }),
+          : new AdaptiveConcurrency(withDefaults(common, adaptiveConcurrency)),
       attemptTimeout: this.#attemptTimeout,
     };
   }

@@ -3,7 +3,7 @@ import { type Check, hasMethods, number } from './validate.ts';
 
 /**
  * Tells the time and sets timers. The three must agree: when a timer fires, `now()` has come as far as
- * its delay.
+ * its delay, and no further.
  */
 export interface Clock {
   /** Gives milliseconds since any moment, such as `performance.now()` does. */

@@ -38,6 +38,11 @@ export class DueQueue<T extends Queued<T>> {
   readonly #items = new LinkedList<T>();
   readonly clock: Clock;
   readonly #timer: StallAwareTimer;
+  /**
+   * The latest of the items for which the timer has fired. Those that onDue adds have their whole time
+   * before them, though the clock may stand before the time at which it fired.
+   */
+  #lastFired: T | undefined = undefined;
 
   constructor(options: DueQueueOptions<T>) {
     this.#options = options;
@@ -61,6 +66,7 @@ export class DueQueue<T extends Queued<T>> {
   remove(item: T): void {
     if (!item.queued) return;
     item.queued = false;
+    if (item === this.#lastFired) this.#lastFired = item.previous;
     this.#items.remove(item);
     if (this.#items.length > 0) return;
     if (mayLinger(this.clock)) this.#timer.unref();
@@ -96,14 +102,16 @@ export class DueQueue<T extends Queued<T>> {
   #onTimer(firedAt: number): void {
     const now = this.clock.now();
     const delay = this.#options.delayAt(now);
+    this.#lastFired = this.#items.tail;
     try {
-      let item = this.#items.head;
-      while (item !== undefined && item.queuedAt + delay <= firedAt) {
+      while (this.#lastFired !== undefined) {
+        const item = this.#items.head!;
+        if (item.queuedAt + delay > firedAt) break;
         this.remove(item);
         this.#options.onDue(item, now, this.#timer.stalledSince(item.queuedAt, delay));
-        item = this.#items.head;
       }
     } finally {
+      this.#lastFired = undefined;
       // The timer is set last, and in any case: onDue may add other items, or throw.
       this.#restart(delay);
     }

@@ -10,6 +10,7 @@ import { asError } from '../client/service-errors.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { type AgentClientRequest, AgentRequest, type GetSockets } from './agent-request.ts';
 import { closeIdleSockets, InstanceSockets, type NodeAgent } from './instance-sockets.ts';
 
@@ -106,7 +107,7 @@ export class MeshHttpAgent extends HttpAgent {
    * @internal
    */
   constructor(mesh: Mesh, options: AgentOptions, { http, https }: PassthroughAgents) {
-    super({ keepAlive: true, ...options });
+    super(withDefaults({ keepAlive: true }, options));
     this.https = new MeshHttpsAgent(mesh, options, https);
     this.#mesh = mesh;
     this.#passthrough = http;
@@ -146,7 +147,7 @@ class MeshHttpsAgent extends HttpsAgent {
   readonly #passthrough: HttpAgent | undefined;
 
   constructor(mesh: Mesh, options: AgentOptions, passthrough: HttpAgent | undefined) {
-    super({ keepAlive: true, ...options });
+    super(withDefaults({ keepAlive: true }, options));
     this.#mesh = mesh;
     this.#passthrough = passthrough;
   }

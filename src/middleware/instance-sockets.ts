@@ -3,6 +3,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import type { InstanceClient } from '../client/instance-client.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 
 /** An agent of Node's, with the members that its types leave out. */
 export interface NodeAgent extends HttpAgent {
@@ -41,11 +42,9 @@ export class InstanceSockets {
     options: AgentOptions,
     onClosed: () => void,
   ) {
-    this.#agent = new (instance.protocol === 'https' ? HttpsAgent : HttpAgent)({
-      keepAlive: true,
-      timeout: IDLE_TIMEOUT,
-      ...options,
-    }) as NodeAgent;
+    this.#agent = new (instance.protocol === 'https' ? HttpsAgent : HttpAgent)(
+      withDefaults({ keepAlive: true, timeout: IDLE_TIMEOUT }, options),
+    ) as NodeAgent;
     this.#client = client;
     this.authority = client.authority;
     this.#onClosed = onClosed;

@@ -16,6 +16,7 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import type { Backoff } from './backoff.ts';
 import type { OutcomeFunction } from './outcome.ts';
 import type { TimedPolicyOptions } from './policy-options.ts';
@@ -213,5 +214,5 @@ export function withBreakerDefaults(
   options: CircuitBreakerOptions,
 ): CircuitBreakerOptions {
   const ownRule = options.failureThreshold ?? options.failureRatio ?? options.slowCallRatio;
-  return { ...defaults, ...(ownRule === undefined && { failureRatio }), ...options };
+  return withDefaults({ ...defaults, ...(ownRule === undefined && { failureRatio }) }, options);
 }

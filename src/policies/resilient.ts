@@ -1,6 +1,7 @@
 import { type Clock, clockOption } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { isFunction, validateOptions } from '../internal/validate.ts';
+import { withDefaults } from '../internal/with-defaults.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from './circuit-breaker-options.ts';
 import type { CallOptions, Operation } from './context.ts';
@@ -63,11 +64,15 @@ export class ResilientPolicy implements Policy {
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
     const { attemptTimeout = 10_000, clock, onDiscard } = options;
-    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter({ clock, ...own }));
+    this.rateLimiter = toPolicy(
+      RateLimiter,
+      rateLimit,
+      (own) => new RateLimiter(withDefaults({ clock }, own)),
+    );
     this.retry = toPolicy(
       Retry,
       retry,
-      (own) => new Retry({ budget: new RetryBudget({ clock }), clock, onDiscard, ...own }),
+      (own) => new Retry(withDefaults({ budget: new RetryBudget({ clock }), clock, onDiscard }, own)),
     );
     this.circuitBreaker = toPolicy(
       CircuitBreaker,

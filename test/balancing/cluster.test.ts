@@ -21,6 +21,7 @@ import { weightedRoundRobin } from '../../src/balancing/strategies/weighted-roun
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
 import { ServiceConnectionError } from '../../src/errors.ts';
 import { systemClock } from '../../src/internal/clock.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
 
 fakeTimeAndChance();
@@ -683,4 +684,34 @@ describe('instances that join and leave under load', () => {
       );
     },
   );
+});
+
+describe('a clock that is set back by a little', () => {
+  it.each([
+    [1, ['a']],
+    [999, ['a']],
+    [1_000, ['a', 'b']],
+  ])(
+    'a clock that is set back by %d ms: the instances %j get calls while one is ejected',
+    async (step, called) => {
+      const clock = new ManualClock(1_000_000);
+      const fleet = await world(['a', 'b'], { clock, outlierDetection });
+      expect(new Set(fleet.picks(20))).toEqual(new Set(['a', 'b']));
+      fleet.fail('b', 2);
+      expect(fleet.told.at(-1)).toBe('eject b');
+      clock.set(clock.now() - step);
+      expect([...new Set(fleet.picks(20))].sort()).toEqual(called);
+    },
+  );
+
+  it('a clock that is set back by a little many times was set back', async () => {
+    const clock = new ManualClock(1_000_000);
+    const fleet = await world(['a', 'b'], { clock, outlierDetection });
+    fleet.fail('b', 2);
+    for (let step = 0; step < 10; step++) {
+      expect(new Set(fleet.picks(10))).toEqual(new Set(['a']));
+      clock.set(clock.now() - 100);
+    }
+    expect(new Set(fleet.picks(20))).toEqual(new Set(['a', 'b']));
+  });
 });

@@ -100,3 +100,7 @@ describe('the zone option', () => {
     expect(() => readZoneOptions(options as unknown as string)).toThrow(option);
   });
 });
+
+it('the options of zones have their default where minInstances is undefined', () => {
+  expect(readZoneOptions({ name: 'a', minInstances: undefined })).toEqual({ name: 'a', minInstances: 6 });
+});

@@ -127,6 +127,19 @@ describe('resilience: false', () => {
     expect(() => clientOf([], wrong, { resilience: false })).toThrow(/maxAttempts/);
   });
 
+  it('a client without resilience makes no policies of its defaults for each service', () => {
+    let read = 0;
+    const circuitBreaker = {
+      get failureThreshold() {
+        return ++read;
+      },
+    };
+    const client = clientOf([], {}, { resilience: false, defaults: { circuitBreaker } });
+    const readBefore = read;
+    expect(client.policies('another').circuitBreaker).toBeUndefined();
+    expect(read).toBe(readBefore);
+  });
+
   it('a client without resilience leaves a balancer that it is given as it is', async () => {
     const server = await startServer((_request, response) => json(response, {}, 503));
     const discovery = new StaticServiceDiscovery({ [service]: [server.origin, 'http://127.0.0.1:1'] });

@@ -298,3 +298,27 @@ it('calls with the same timeout of their own share one policy', () => {
   expect(policies.policyFor('call', 500)).not.toBe(policies.policyFor('call', 501));
   expect(policies.policyFor('call', 500)).not.toBe(policies.policyFor('request', 500));
 });
+
+describe('an option of a service that is undefined', () => {
+  it('an option of a service that is undefined leaves that of all services in force', async () => {
+    const client = new ServiceClient({
+      discovery: new StaticServiceDiscovery({ [service]: ['http://127.0.0.1:1'] }),
+      defaults: { timeout: 1_234, hedge: { delay: 5 } },
+      services: { [service]: { timeout: undefined, hedge: undefined } },
+    });
+    onTestFinished(() => client.close());
+    const { timeout, hedge } = client.policies(service);
+    expect(timeout).toBe(1_234);
+    expect(hedge).toBeDefined();
+  });
+
+  it('an option of a policy of a service that is undefined leaves the default of the client', () => {
+    const policies = new ServicePolicies(service, {
+      rateLimit: { limit: 1, name: undefined },
+      circuitBreaker: { name: undefined, halfOpen: undefined, failureRatio: undefined },
+      hedge: { delay: 5, name: undefined },
+    });
+    for (const policy of [policies.rateLimiter, policies.circuitBreaker, policies.hedge])
+      expect(policy!.name).toBe(service);
+  });
+});

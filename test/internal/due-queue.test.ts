@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { Clock } from '../../src/internal/clock.ts';
 import { DueQueue, type Queued } from '../../src/internal/due-queue.ts';
 import { fakeTime, fling, pass, stall } from '../policies/helpers.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 
 class Item implements Queued<Item> {
   next: Item | undefined = undefined;
@@ -17,7 +19,11 @@ class Item implements Queued<Item> {
 let delay = 100;
 const due: string[] = [];
 
-function createQueue(onDue: (item: Item) => void = () => {}, stalls: number[] = []): DueQueue<Item> {
+function createQueue(
+  onDue: (item: Item) => void = () => {},
+  stalls: number[] = [],
+  clock?: Clock,
+): DueQueue<Item> {
   return new DueQueue<Item>({
     delayAt: () => delay,
     onDue: (item, _now, stalled) => {
@@ -26,6 +32,7 @@ function createQueue(onDue: (item: Item) => void = () => {}, stalls: number[] = 
       onDue(item);
     },
     holdsOpen: true,
+    clock,
   });
 }
 
@@ -94,6 +101,35 @@ it('an item that onDue adds comes due a delay later', async () => {
   await pass(100);
   expect(due).toEqual(['a', 'b']);
 });
+
+it.each([
+  ['is set back', -3_600_000],
+  ['stands still', 0],
+])(
+  'an item that onDue adds comes due a delay later where the clock %s, whichever is removed',
+  async (_what, now) => {
+    const clock = new ManualClock();
+    const queue = createQueue(
+      (item) => {
+        if (item.name === 'a') queue.remove(b);
+        if (due.length < 4) queue.add(item, clock.now());
+      },
+      [],
+      clock,
+    );
+    const items = ['a', 'b'].map((name) => new Item(name));
+    const b = items[1]!;
+    for (const item of items) queue.add(item, clock.now());
+    const dueAt: number[] = [];
+    for (let passed = 10; passed <= 400; passed += 10) {
+      await clock.pass(10);
+      clock.set(now);
+      while (dueAt.length < due.length) dueAt.push(passed);
+    }
+    expect(due).toEqual(['a', 'a', 'a', 'a']);
+    expect(dueAt).toEqual([100, 200, 300, 400]);
+  },
+);
 
 it('a due queue goes on when onDue throws', async () => {
   const queue = createQueue((item) => {

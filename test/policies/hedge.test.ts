@@ -9,6 +9,7 @@ import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Retry } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import {
   collectWarnings,
   countTimers,
@@ -164,6 +165,22 @@ describe('a call that is slow', () => {
     expect(one.tries.map(({ at }) => at)).toEqual([0, 10]);
     expect(three.tries.map(({ at }) => at)).toEqual([0, 10, 20, 30]);
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('a slow call through a hedge has a delay between its attempts where the clock is set back', async () => {
+    const clock = new ManualClock(3_600_000);
+    const hedge = new Hedge({ delay: 50, maxHedges: 3, budget: unlimited, clock });
+    const call = begin(hedge);
+    clock.set(0);
+    const counts: number[] = [];
+    for (let passed = 0; passed < 200; passed += 50) {
+      await clock.pass(50);
+      counts.push(call.tries.length);
+    }
+    expect(counts).toEqual([2, 3, 4, 4]);
+    call.tries[0]!.resolve('late');
+    await flush();
+    expect(call.call.outcome).toEqual({ ok: true, value: 'late' });
   });
 
   it('a slow call through a hedge tells each attempt its number, and all the same deadline and attributes', async () => {

@@ -90,6 +90,22 @@ describe('the standard pipeline', () => {
     expect(tries).toBeLessThan(200 * 1.2 + 101);
   });
 
+  it('resilient() takes options that are undefined for left out', async () => {
+    const policy = resilient({
+      rateLimit: { limit: 1_000, clock: undefined },
+      retry: { ...atOnce, budget: undefined, maxAttempts: 1_000, clock: undefined, onDiscard: undefined },
+      circuitBreaker: { resetTimeout: undefined, failureRatio: undefined, minimumCalls: 500 },
+    });
+    const operation = vi.fn(fails);
+    await outcomeOf(policy.execute(operation));
+    expect(operation.mock.calls.length).toBeLessThan(150);
+    const calls = Array.from({ length: 500 }, () => outcomeOf(policy.execute(operation)));
+    await Promise.all(calls);
+    expect(policy.circuitBreaker!.state).toBe('open');
+    await pass(5_000);
+    expect(await policy.execute(() => 'well again')).toBe('well again');
+  });
+
   it('resilient() leaves out what is false, and shares the instances that it is given', () => {
     const retry = new Retry();
     const circuitBreaker = new CircuitBreaker();

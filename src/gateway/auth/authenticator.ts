@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { withDefaults } from '../../internal/with-defaults.ts';
 import type { Rejection } from '../problem.ts';
 import { type ApiKeys, createApiKeys } from './api-keys.ts';
 import { AuthFailure } from './auth-failure.ts';
@@ -129,7 +130,7 @@ function createVerifier(
   if (issuers.length === 0) return undefined;
   const rules = issuers.map((options): TokenIssuer => {
     const keys = keySources.get(placeOf(options))!;
-    return { clockTolerance: 5_000, ...options, types: TOKEN_TYPES, keys };
+    return { ...withDefaults({ clockTolerance: 5_000 }, options), types: TOKEN_TYPES, keys };
   });
   return new TokenVerifier(rules, toTokenPrincipal);
 }

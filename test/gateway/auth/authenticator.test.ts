@@ -77,6 +77,12 @@ describe('a request with a token', () => {
     expect(authenticator.authenticate([...headers])).toBe(first);
   });
 
+  it('may differ by five seconds where the clock tolerance is undefined', async () => {
+    const authenticator = create({ jwt: { ...issuer.options, clockTolerance: undefined } });
+    const exp = Math.floor(Date.now() / 1000) - 2;
+    expect(await authenticator.authenticate(bearer(await issuer.sign({ exp })))).toBeDefined();
+  });
+
   it('may differ by the clock tolerance, and no more', async () => {
     const authenticator = create({ jwt: { ...issuer.options, clockTolerance: 30_000 } });
     const now = Math.floor(Date.now() / 1000);

@@ -6,6 +6,7 @@ import { jitter } from '../../../internal/jitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   anObject,
+  type Check,
   duration,
   either,
   integer,
@@ -54,7 +55,7 @@ export interface ServerGuardOptions {
    * limits of event loop and heap.
    */
   adaptiveConcurrency?:
-    | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
+    | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition' | 'clock'>
     | AdaptiveConcurrency
     | false
     | undefined;
@@ -136,6 +137,16 @@ export interface ServerGuardEvents {
 
 export type Decision = Admission | LocalResponse;
 
+const limiterOrOptions = policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency');
+
+/** Checks a limiter, or options for one: its clock is that of the deadlines of requests. */
+const limiterOption: Check = (value, option) => {
+  limiterOrOptions(value, option);
+  if (value instanceof AdaptiveConcurrency) return;
+  if ((value as AdaptiveConcurrencyOptions).clock !== undefined)
+    throw new TypeError(`${option} takes no 'clock': deadlines of requests are on performance.now()`);
+};
+
 /**
  * Does the server's part in the mesh, whatever the framework. The guard reads what the caller sent
  * along (request id, trace, deadline), so that calls made for the request inherit it; rejects
@@ -172,7 +183,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
     validateOptions('ServerGuard', options, {
-      adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
+      adaptiveConcurrency: limiterOption,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       maxEventLoopUtilization: either('a share from 0.01 to 1, or false', oneOf(false), number(0.01, 1)),
       maxHeapUsedBytes: either('a whole number of bytes, or false', oneOf(false), integer(1)),

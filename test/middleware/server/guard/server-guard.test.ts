@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { currentRequestContext } from '../../../../src/client/propagation.ts';
+import { systemClock } from '../../../../src/internal/clock.ts';
 import { Admission } from '../../../../src/middleware/server/guard/admission.ts';
 import { EventLoopDelay } from '../../../../src/middleware/server/guard/event-loop-delay.ts';
 import type { IncomingRequest } from '../../../../src/middleware/server/guard/incoming-request.ts';
@@ -480,6 +481,7 @@ describe('the options of a ServerGuard', () => {
     [{ retryAfter: -1 }, /retryAfter/],
     [{ exempt: '/health' }, /exempt/],
     [{ adaptiveConcurrency: { maxLimit: 0 } }, /maxLimit/],
+    [{ adaptiveConcurrency: { clock: systemClock } }, /takes no 'clock'/],
     [{ maxEventloopDelay: 1 }, /no option 'maxEventloopDelay'/],
   ])('a guard rejects the options %j', (options, message) => {
     expect(() => new ServerGuard(options as ServerGuardOptions)).toThrow(message);
