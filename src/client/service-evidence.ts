@@ -191,7 +191,7 @@ export class ServiceEvidence {
     for (const candidate of this.#candidates) {
       const window = this.#currentWindowOf(candidate);
       const calls = window?.calls ?? 0;
-      addCounts(survey, window);
+      addCounts(survey, window, candidate.failing);
       if (candidate.failing) {
         survey.known++;
         survey.failureRatios++;

@@ -47,14 +47,17 @@ export function createSurvey(): Survey {
   };
 }
 
-/** Adds the results of an instance, if there are any. */
-export function addCounts(survey: Survey, window: RollingWindow | undefined): void {
+/**
+ * Adds the results of an instance, if there are any. One that is ejected for failures in a row counts
+ * as if all of its recent calls had failed, since the next would.
+ */
+export function addCounts(survey: Survey, window: RollingWindow | undefined, failing: boolean): void {
   if (window === undefined) return;
   const { recent } = window;
   survey.calls += window.calls;
   survey.failures += window.failures;
   survey.recentCalls += recent.calls;
-  survey.recentFailures += recent.failures;
+  survey.recentFailures += failing ? recent.calls : recent.failures;
 }
 
 /**
