@@ -215,7 +215,7 @@ describe('an instance that is registered in Redis', () => {
   });
 
   it('an instance that is registered in Redis belongs to the process that started last with its id', async () => {
-    const { ours, theirs } = twoProcesses({ ttl: 60 });
+    const { ours, theirs } = twoProcesses({ ttl: 500 });
     const registrar = new ServiceRegistrar({ discovery: ours, instance: at('u1'), heartbeatInterval: 10 });
     const replaced = new Promise((resolve) => registrar.once('replaced', resolve));
     await registrar.register();
