@@ -195,14 +195,16 @@ export function describeBus(name: string, createStore: () => BusStore): void {
         .finally(() => {
           over = true;
         });
-      const impatient = bus.publish(order('o1', 2, { eventType: 'order.paid' }), { timeout: 50 });
+      const impatient = bus
+        .publish(order('o1', 2, { eventType: 'order.paid' }), { timeout: 50 })
+        .catch((error: unknown) => error);
       const publishing = bus.publish(order('o1', 3, { eventType: 'order.paid' })).then(() => over);
       await bus.publish([
         order('o2', 4, { eventType: 'order.paid' }),
         order('o1', 5, { eventType: 'bill.paid' }),
       ]);
       expect(over).toBe(false);
-      await expect(impatient).rejects.toMatchObject({
+      expect(await impatient).toMatchObject({
         code: 'ERR_TIMEOUT',
         message: 'an earlier publish() for the same aggregate took longer than 50 ms: nothing is published',
       });
