@@ -97,7 +97,7 @@ function checkDispatcher(version: string, picked: string): void {
 
 /** Node 22.12 tells of each `require()` of a module, and the releases of 20.19 and from 22.13 on do not. */
 const REQUIRE_WARNING =
-  /^\(node:\d+\) ExperimentalWarning: CommonJS module .* is loading ES Module [^]*?\(Use `node --trace-warnings .*\n/m;
+  /^\(node:\d+\) ExperimentalWarning: CommonJS module .* is loading ES Module [\s\S]*?\(Use `node --trace-warnings .*\n/m;
 
 function checkEntries(version: string, setting: string): void {
   for (const script of ['esm.mjs', 'commonjs.cjs', 'both-builds.cjs']) {
