@@ -6,7 +6,7 @@ import type { Node } from './node.ts';
  * minute, has left out an address for as long once in 200 times.
  */
 const KEPT_FOR = 300_000;
-/** The most nodes that are kept for a service; those that left first are dropped first. */
+/** The most nodes that are kept for a service; the nodes that left first are dropped first. */
 const MAX_NODES = 1_000;
 
 interface Departure {

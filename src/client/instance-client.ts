@@ -135,6 +135,6 @@ export function tlsNameOf(
 }
 
 /** Gives the host and port that requests to an instance ask for. */
-export function authorityOf(instance: ServiceInstance, { host }: ConnectionOptions): string {
+function authorityOf(instance: ServiceInstance, { host }: ConnectionOptions): string {
   return host ?? new URL(originOf(instance)).host;
 }

@@ -8,7 +8,6 @@ import type { Attempt } from './attempt.ts';
 import type { CallEngine } from './call-engine.ts';
 import { checkOptions } from './call-options.ts';
 import { type CallState, describeCall } from './call-state.ts';
-import { authorityOf } from './instance-client.ts';
 import type { RequestContext } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
@@ -214,10 +213,9 @@ class UpgradeAttempt implements AbortListener {
 
   /** The time limit is that of the handshake: a service must not take it for that of the connection. */
   #buildHeaders(): string[] {
-    const { instance, policies } = this.#attempt;
     return [
       'host',
-      authorityOf(instance, policies.connection),
+      this.#attempt.client.authority,
       'connection',
       'Upgrade',
       'upgrade',

@@ -39,7 +39,7 @@ export class DueQueue<T extends Queued<T>> {
   readonly clock: Clock;
   readonly #timer: StallAwareTimer;
   /**
-   * The latest of the items for which the timer has fired. Those that onDue adds have their whole time
+   * The latest of the items for which the timer has fired. Items that onDue adds have their whole time
    * before them, though the clock may stand before the time at which it fired.
    */
   #lastFired: T | undefined = undefined;

@@ -2,8 +2,8 @@
 type WithDefaults<G, D> = G & { [K in keyof D & keyof G]: Exclude<G[K], undefined> | D[K] };
 
 /**
- * Gives the options with defaults for those that are left out. An option that is undefined counts as left
- * out, which a spread (`{ ...defaults, ...given }`) would let win.
+ * Fills in the defaults of options that are left out. An option that is undefined counts as left out,
+ * where a spread (`{ ...defaults, ...given }`) would let undefined win.
  */
 export function withDefaults<G extends object, D extends Partial<G>>(
   defaults: D,

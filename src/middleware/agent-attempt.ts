@@ -159,7 +159,7 @@ export class AgentAttempt implements AbortListener {
     const socket = this.#socket!;
     const { request } = this.#call;
     try {
-      this.#call.completeFor(this.#attempt, this.#sockets.authority);
+      this.#call.completeFor(this.#attempt);
     } catch (error) {
       socket.destroy();
       this.#fail(error);

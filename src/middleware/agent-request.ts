@@ -126,16 +126,15 @@ export class AgentRequest implements InFlightCall {
   /**
    * Adds the headers of an attempt, and the `Host` of its instance unless the caller has set one.
    *
-   * @param authority the host and port that the instance is asked for
    * @throws InvalidRequestError if a value is not allowed in a header
    */
-  completeFor(attempt: Attempt, authority: string): void {
+  completeFor(attempt: Attempt): void {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
     const now = attempt.policies.clock.now();
     try {
       completeHead(
         this.request,
-        unchanged ? authority : undefined,
+        unchanged ? attempt.client.authority : undefined,
         attempt.buildHeaders(now),
         now - this.#sentAt,
       );

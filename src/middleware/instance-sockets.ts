@@ -31,8 +31,6 @@ export class InstanceSockets {
   readonly #agent: NodeAgent;
   readonly #client: InstanceClient;
   readonly #onClosed: () => void;
-  /** The host and port that requests ask for. */
-  readonly authority: string;
   #requests = 0;
   #onIdle: (() => void) | undefined = undefined;
 
@@ -46,7 +44,6 @@ export class InstanceSockets {
       withDefaults({ keepAlive: true, timeout: IDLE_TIMEOUT }, options),
     ) as NodeAgent;
     this.#client = client;
-    this.authority = client.authority;
     this.#onClosed = onClosed;
     client.others.add(this);
   }

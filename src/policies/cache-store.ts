@@ -46,8 +46,8 @@ interface Change {
 
 /**
  * Asks a store on behalf of a Cache, and never fails. The changes of a key are made one after the other:
- * a store that is written to twice at once may keep either value. Those that wait become one, so that a
- * slow store has no queue.
+ * a store that is written to twice at once may keep either value. Changes that wait are merged into
+ * one, so that a slow store has no queue.
  */
 export class StoreAccess {
   /** The latest change of each key, while it waits or is under way. */
