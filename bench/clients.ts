@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent as HttpAgent } from 'node:http';
 import axios from 'axios';
@@ -35,11 +36,12 @@ const ORIGIN = 'http://user-service';
 export const contenders: Record<string, Contender> = {
   'undici Pool.dispatch + JSON.parse (the limit)': (origin) => {
     const pool = new Pool(origin);
-    return () => dispatch(pool);
+    return () => dispatch(pool, undefined, sentHeaders());
   },
   'undici Pool.request + json()': (origin) => {
     const pool = new Pool(origin);
-    return async () => (await pool.request({ path: PATH, method: 'GET' })).body.json();
+    return async () =>
+      (await pool.request({ path: PATH, method: 'GET', headers: sentHeaders() })).body.json();
   },
   '**holdfast ServiceClient.call**, everything on': (origin) => {
     const client = meshClient(origin);
@@ -55,9 +57,11 @@ export const contenders: Record<string, Contender> = {
   },
   'undici RetryAgent.request + json()': (origin) => {
     const agent = new RetryAgent(new Pool(origin));
-    return async () => (await agent.request({ origin, path: PATH, method: 'GET' })).body.json();
+    return async () =>
+      (await agent.request({ origin, path: PATH, method: 'GET', headers: sentHeaders() })).body.json();
   },
-  'undici fetch': (origin) => async () => (await undiciFetch(`${origin}${PATH}`)).json(),
+  'undici fetch': (origin) => async () =>
+    (await undiciFetch(`${origin}${PATH}`, { headers: sentHeaders() })).json(),
   '**holdfast createFetch**, everything on': (origin) => {
     const fetch = createFetch(meshClient(origin));
     return async () => (await fetch(`${ORIGIN}${PATH}`)).json();
@@ -70,16 +74,19 @@ export const contenders: Record<string, Contender> = {
     );
     // Within the policy: it aborts the signal when the call is over.
     return () =>
-      policy.execute(async ({ signal }) => (await undiciFetch(`${origin}${PATH}`, { signal })).json());
+      policy.execute(async ({ signal }) =>
+        (await undiciFetch(`${origin}${PATH}`, { signal, headers: sentHeaders() })).json(),
+      );
   },
-  'ky (on the built-in fetch)': (origin) => () => ky(`${origin}${PATH}`, { retry: 0 }).json(),
+  'ky (on the built-in fetch)': (origin) => () =>
+    ky(`${origin}${PATH}`, { retry: 0, headers: sentHeaders() }).json(),
   '**ky on holdfast createFetch**': (origin) => {
     const client = ky.create({ fetch: createFetch(meshClient(origin)), retry: 0 });
     return () => client(`${ORIGIN}${PATH}`).json();
   },
   got: (origin) => {
     const client = got.extend({ agent: { http: new HttpAgent({ keepAlive: true }) }, retry: { limit: 0 } });
-    return () => client(`${origin}${PATH}`).json();
+    return () => client(`${origin}${PATH}`, { headers: sentHeaders() }).json();
   },
   '**got on holdfast createHttpAgent**': (origin) => {
     const agent = createHttpAgent(meshClient(origin));
@@ -88,11 +95,11 @@ export const contenders: Record<string, Contender> = {
   },
   'got with its retry': (origin) => {
     const client = got.extend({ agent: { http: new HttpAgent({ keepAlive: true }) } });
-    return () => client(`${origin}${PATH}`).json();
+    return () => client(`${origin}${PATH}`, { headers: sentHeaders() }).json();
   },
   axios: (origin) => {
     const client = axios.create({ httpAgent: new HttpAgent({ keepAlive: true }) });
-    return async () => (await client.get(`${origin}${PATH}`)).data;
+    return async () => (await client.get(`${origin}${PATH}`, { headers: sentHeaders() })).data;
   },
   '**axios on holdfast axiosAdapter**': (origin) => {
     const client = axios.create({ adapter: axiosAdapter(meshClient(origin)) });
@@ -101,7 +108,7 @@ export const contenders: Record<string, Contender> = {
   'axios with axios-retry': (origin) => {
     const client = axios.create({ httpAgent: new HttpAgent({ keepAlive: true }) });
     axiosRetry(client, { retries: 2, retryDelay: axiosRetry.exponentialDelay });
-    return async () => (await client.get(`${origin}${PATH}`)).data;
+    return async () => (await client.get(`${origin}${PATH}`, { headers: sentHeaders() })).data;
   },
 };
 
@@ -126,11 +133,20 @@ function meshClient(origin: string): ServiceClient {
   return new ServiceClient({ discovery, callerName: 'bench' });
 }
 
-function dispatch(dispatcher: Dispatcher, origin?: string): Promise<unknown> {
+/** The headers that a ServiceClient sends, which the others send too: all make the same request. */
+function sentHeaders(): Record<string, string> {
+  return { 'x-request-id': randomUUID(), 'x-service-name': 'bench', 'x-request-timeout': '10000' };
+}
+
+function dispatch(
+  dispatcher: Dispatcher,
+  origin?: string,
+  headers?: Record<string, string>,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     dispatcher.dispatch(
-      { ...(origin && { origin }), path: PATH, method: 'GET' },
+      { ...(origin && { origin }), path: PATH, method: 'GET', ...(headers && { headers }) },
       {
         onRequestStart() {},
         onResponseStart() {},
