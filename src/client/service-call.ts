@@ -109,6 +109,9 @@ const FORBIDDEN_IN_VALUE = /[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]/;
  */
 const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
 
+/** A path of a URL: the same, with any number of slashes in front. */
+const URL_PATH = /^\/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
+
 /** Visible ASCII without fragment. */
 const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
 
@@ -163,8 +166,7 @@ export function buildPath({ path, query }: Pick<ServiceCall, 'path' | 'query'>):
  * chosen by then.
  */
 export function parseUrlPath(path: unknown): string {
-  if (typeof path !== 'string' || !PATH.test(path.replace(/^\/+/, '/')))
-    throw createPathError(path, 'start with a slash and');
+  if (typeof path !== 'string' || !URL_PATH.test(path)) throw createPathError(path, 'start with a slash and');
   return path;
 }
 

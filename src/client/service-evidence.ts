@@ -119,9 +119,10 @@ export class ServiceEvidence {
     results.failing = candidate.failing;
     const { slowCallRatio, failureRatio } = this.#rules;
     const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
-    results.window.record(bad, false);
+    const now = this.#clock.now();
+    results.window.record(bad, false, now);
     results.failedLast = failed;
-    results.recordedAt = this.#clock.now();
+    results.recordedAt = now;
     this.#recorded++;
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }

@@ -20,7 +20,12 @@ export interface RollingWindow extends CallCounts {
   readonly slow: number;
   /** The calls that are not kept for their number alone, if there are any; else all calls. */
   readonly recent: CallCounts;
-  record(failed: boolean, slow: boolean): void;
+  /**
+   * Counts a call that has ended.
+   *
+   * @param now the time, of a caller that has read the clock already
+   */
+  record(failed: boolean, slow: boolean, now?: number): void;
   /** Drops calls that are too old. `record` does so too; a reader must call it after a silence. */
   forget(): void;
   /**
@@ -160,7 +165,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   get recent(): CallCounts {
-    const since = this.#now() - SLICES;
+    const since = this.#sliceAt(this.#clock.now()) - SLICES;
     const [oldest] = this.#slices;
     if (oldest === undefined || oldest.time > since) return this;
     let calls = 0;
@@ -173,9 +178,9 @@ export class TimeWindow implements RollingWindow {
     return calls === 0 ? this : { calls, failures };
   }
 
-  record(failed: boolean, slow: boolean): void {
-    const now = this.#now();
-    const slice = this.#getSlice(now);
+  record(failed: boolean, slow: boolean, now = this.#clock.now()): void {
+    const at = this.#sliceAt(now);
+    const slice = this.#getSlice(at);
     slice.calls++;
     this.calls++;
     if (failed) {
@@ -186,11 +191,11 @@ export class TimeWindow implements RollingWindow {
       slice.slow++;
       this.slow++;
     }
-    this.#forgetBy(now);
+    this.#forgetBy(at);
   }
 
   forget(): void {
-    this.#forgetBy(this.#now());
+    this.#forgetBy(this.#sliceAt(this.#clock.now()));
   }
 
   #forgetBy(now: number): void {
@@ -210,7 +215,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   save(): WindowCounts[] {
-    const now = this.#now();
+    const now = this.#sliceAt(this.#clock.now());
     this.#forgetBy(now);
     const time = Date.now();
     return this.#slices.map(({ time: at, calls, failures, slow }) => ({
@@ -223,7 +228,7 @@ export class TimeWindow implements RollingWindow {
 
   /** The wall clock may have jumped since then: calls of the future count as ended now. */
   restore(counts: readonly WindowCounts[]): void {
-    const now = this.#now();
+    const now = this.#sliceAt(this.#clock.now());
     const time = Date.now();
     const aged = counts.map(({ at = -Infinity, ...count }) => ({
       ...count,
@@ -252,10 +257,10 @@ export class TimeWindow implements RollingWindow {
   }
 
   /** Gives the time in slices. If the clock was set back, all slices go with it. */
-  #now(): number {
-    const now = Math.floor(this.#clock.now() / this.#sliceLength);
-    const ahead = (this.#slices.at(-1)?.time ?? now) - now;
+  #sliceAt(now: number): number {
+    const at = Math.floor(now / this.#sliceLength);
+    const ahead = (this.#slices.at(-1)?.time ?? at) - at;
     if (ahead > 0) for (const slice of this.#slices) slice.time -= ahead;
-    return now;
+    return at;
   }
 }

@@ -28,7 +28,7 @@ function policiesByName(options: ServiceOptions = {}, configured: string[] = [])
 /** Uses the policies as a call that reaches an instance does. */
 function call(policies: ServicePolicies): void {
   policies.enter();
-  policies.reached = true;
+  policies.attemptedAt = performance.now();
   policies.leave();
 }
 
