@@ -154,8 +154,9 @@ const shared = new WeakMap<AbortSignal, SharedSignal>();
 
 /** Whether the value is an AbortSignal, of any realm. */
 export function isSignal(value: unknown): value is AbortSignal {
+  if (value === undefined || value === null) return false;
   if (value instanceof AbortSignal) return true;
-  const { aborted, addEventListener, removeEventListener } = Object(value) as Partial<AbortSignal>;
+  const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>;
   const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function';
   return listens && typeof aborted === 'boolean';
 }
