@@ -118,6 +118,27 @@ const GROUPS: Record<string, Record<string, Contender>> = {
     },
     'mollitia Cache': inMollitia(() => new mollitia.Cache({ ttl: 1e9 })),
   },
+  'rejected by an open circuit': {
+    'holdfast CircuitBreaker': rejected(() => {
+      const breaker = new CircuitBreaker();
+      breaker.trip(new Error('the service is down'));
+      return breaker;
+    }),
+    'cockatiel circuitBreaker': rejected(() => {
+      const breaker = cockatielBreaker();
+      breaker.isolate();
+      return breaker;
+    }),
+    opossum: () => {
+      const breaker = new Opossum(operation, { timeout: false });
+      breaker.open();
+      return () => breaker.fire().catch(ignore);
+    },
+  },
+  'rejected by a full bulkhead': {
+    'holdfast Bulkhead': rejected(() => filled(new Bulkhead({ maxConcurrent: 1 }))),
+    'cockatiel bulkhead': rejected(() => filled(cockatiel.bulkhead(1))),
+  },
   'the standard pipeline': {
     'holdfast resilient()': guarded(() => resilient()),
     'cockatiel, the same by hand': guarded(() =>
@@ -141,6 +162,22 @@ function guarded(make: () => unknown): Contender {
     const policy = make() as Policy;
     return () => policy.execute(operation);
   };
+}
+
+/** Each call is rejected before it is made. */
+function rejected(make: () => unknown): Contender {
+  return () => {
+    const policy = make() as Policy;
+    return () => policy.execute(operation).catch(ignore);
+  };
+}
+
+function ignore(): void {}
+
+/** Gives the policy a call that never ends. */
+function filled(policy: unknown): unknown {
+  void (policy as Policy).execute(() => new Promise(ignore));
+  return policy;
 }
 
 /** Nothing is logged of calls that succeed. */
@@ -204,7 +241,7 @@ export async function policies(): Promise<void> {
       ]);
     });
   }
-  table('Overhead of a call that succeeds at once', ['', 'µs a call', 'µs added', 'times ours'], rows);
+  table('Overhead of a call that ends at once', ['', 'µs a call', 'µs added', 'times ours'], rows);
   heap();
 }
 
