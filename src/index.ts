@@ -215,13 +215,8 @@ export {
   exponentialBackoff,
 } from './policies/backoff.ts';
 export { Bulkhead, type BulkheadEvents, type BulkheadOptions } from './policies/bulkhead.ts';
-export {
-  Cache,
-  type CachedCall,
-  type CacheEvents,
-  type CacheOptions,
-  type Freshness,
-} from './policies/cache.ts';
+export { Cache, type CacheEvents } from './policies/cache.ts';
+export type { CachedCall, CacheOptions, Freshness } from './policies/cache-options.ts';
 export type { CacheStore, StoredCacheEntry, StoreOperation } from './policies/cache-store.ts';
 export { CircuitBreaker, type CircuitBreakerEvents } from './policies/circuit-breaker.ts';
 export type {

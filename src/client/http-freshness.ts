@@ -1,4 +1,4 @@
-import type { Freshness } from '../policies/cache.ts';
+import type { Freshness } from '../policies/cache-options.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 
 /** The longest header that is read. */

@@ -1,109 +1,14 @@
 import { LRUCache } from 'lru-cache';
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
-import { jitter as spread } from '../internal/jitter.ts';
-import {
-  anObject,
-  anyNumber,
-  hasMethods,
-  integer,
-  isFunction,
-  MAX_DELAY,
-  nonEmptyString,
-  number,
-  ratio,
-  requireOption,
-  validateOptions,
-} from '../internal/validate.ts';
-import { type CacheStore, StoreAccess, type StoreOperation } from './cache-store.ts';
-import {
-  type Attributes,
-  type CallContext,
-  type CallOptions,
-  Context,
-  type Operation,
-  toContext,
-} from './context.ts';
+import { anyNumber } from '../internal/validate.ts';
+import { createEntry, type Entry, isUsable, resultOf } from './cache-entry.ts';
+import { type CacheOptions, checkCacheOptions } from './cache-options.ts';
+import { StoreAccess, type StoreOperation } from './cache-store.ts';
+import { type Attributes, type CallOptions, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
-import type { TimedPolicyOptions } from './policy-options.ts';
-
-/**
- * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
- */
-export interface Freshness {
-  /** For how long it is served as it is. Below 0 it has been stale for as long. */
-  ttl?: number | undefined;
-  /**
-   * For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure.
-   */
-  staleWhileRevalidate?: number | undefined;
-  /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
-  staleIfError?: number | undefined;
-}
-
-/** The call that gave a result. */
-export interface CachedCall {
-  readonly key: string;
-  /** Milliseconds that it took. */
-  readonly elapsed: number;
-}
-
-export interface CacheOptions extends TimedPolicyOptions {
-  /**
-   * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
-   * not cached.
-   */
-  key: (context: CallContext) => string | undefined;
-  /** Milliseconds for which a value is served. Required unless `freshness` gives it. */
-  ttl?: number | undefined;
-  /**
-   * Share of its time that an entry may lose, by chance, so that entries made together do not
-   * expire together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
-   */
-  jitter?: number | undefined;
-  /**
-   * Milliseconds after `ttl` for which a value is still served, while a call in the background
-   * renews it. Default 0.
-   */
-  staleWhileRevalidate?: number | undefined;
-  /**
-   * Milliseconds after `ttl` for which a value is still served if the call for a new one fails.
-   * Default 0.
-   */
-  staleIfError?: number | undefined;
-  /**
-   * Whether `staleIfError` holds for an error. Return false for one that tells that the value is
-   * gone, such as 'no such user'. Default: it does for every error.
-   */
-  shouldServeStale?: ((error: unknown) => boolean) | undefined;
-  /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
-  negativeTtl?: number | undefined;
-  /**
-   * Gives how long to keep a result, where that depends on it; undefined: not at all. The function
-   * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
-   * never kept.
-   */
-  freshness?: OutcomeFunction<Freshness | undefined, [context: CallContext, call: CachedCall]> | undefined;
-  /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
-  maxEntries?: number | undefined;
-  /**
-   * Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it.
-   */
-  maxSize?: number | undefined;
-  /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
-  sizeOf?: OutcomeFunction<number, [key: string]> | undefined;
-  /**
-   * Keeps the values in place of the memory of this process; failures are not kept then. A store that
-   * fails, or takes longer than `storeTimeout`, holds nothing for the call. Default: memory.
-   */
-  store?: CacheStore | undefined;
-  /** Milliseconds for which the store is waited for. Default 100. */
-  storeTimeout?: number | undefined;
-  /** Source of the jitter: 0 to 1. Default Math.random. */
-  random?: (() => number) | undefined;
-}
+import { type Outcome, settle, start, unwrap } from './outcome.ts';
 
 export interface CacheEvents {
   /** The cache served a result that is not older than its `ttl`. */
@@ -119,16 +24,6 @@ export interface CacheEvents {
   'store-error': [event: { key: string; operation: StoreOperation; error: unknown }];
   /** A call in the background failed. */
   'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
-}
-
-/** Times on the clock of the cache. */
-interface Entry {
-  readonly outcome: Outcome<unknown>;
-  /** begunAt is when the call that gave it began. */
-  readonly begunAt: number;
-  readonly freshUntil: number;
-  readonly revalidateUntil: number;
-  readonly errorUntil: number;
 }
 
 /**
@@ -174,28 +69,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
 
   constructor(options: CacheOptions) {
     super('cache', options);
-    validateOptions('Cache', options, {
-      name: nonEmptyString,
-      clock: clockOption,
-      key: isFunction,
-      ttl: milliseconds,
-      jitter: ratio,
-      staleWhileRevalidate: milliseconds,
-      staleIfError: milliseconds,
-      shouldServeStale: isFunction,
-      negativeTtl: milliseconds,
-      freshness: isFunction,
-      maxEntries: integer(1, 1_000_000),
-      maxSize: integer(1),
-      sizeOf: isFunction,
-      store: hasMethods('get', 'set', 'delete'),
-      storeTimeout: number(1, MAX_DELAY),
-      random: isFunction,
-    });
-    requireOption('Cache', options, 'key');
-    if (options.freshness === undefined) requireOption('Cache', options, 'ttl');
-    if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
-    if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
+    checkCacheOptions(options);
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#store = this.#createStore(options);
@@ -204,14 +78,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     this.#entries = maxSize === undefined ? growingLru(this.#maxEntries) : new LRUCache({ maxSize });
   }
 
-  #createStore(options: CacheOptions): StoreAccess | undefined {
-    const { store, storeTimeout = 100 } = options;
-    if (options.storeTimeout !== undefined) requireOption('Cache', options, 'store');
+  #createStore({ store, storeTimeout = 100 }: CacheOptions): StoreAccess | undefined {
     if (store === undefined) return undefined;
-    for (const name of ['maxEntries', 'maxSize', 'negativeTtl'] as const) {
-      if (options[name] !== undefined)
-        throw new TypeError(`Cache option '${name}' is for a cache in memory, which has no 'store'`);
-    }
     return new StoreAccess(store, storeTimeout, this.#clock, (key, operation, error) => {
       this.emit('store-error', { key, operation, error });
     });
@@ -362,7 +230,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const begunAt = this.#clock.now();
     try {
       const outcome = await settle(operation, context);
-      const entry = this.#createEntry(key, outcome, context, begunAt);
+      const now = this.#clock.now();
+      const entry = createEntry(this.#options, outcome, context, { key, begunAt, now });
       if (this.#underWay.get(key) !== underWay) return outcome;
       if (this.#store === undefined) this.#keep(key, outcome, entry, begunAt);
       else if (outcome.ok && turn > underWay.stored) {
@@ -397,34 +266,6 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return undefined;
   }
 
-  /** Makes the entry of an outcome; undefined if it is not to be kept. */
-  #createEntry(key: string, outcome: Outcome<unknown>, context: Context, began: number): Entry | undefined {
-    if (!outcome.ok && (context.aborted || isRejection(outcome.error))) return undefined;
-    const now = this.#clock.now();
-    // The time of a clock that was set back begins anew.
-    const begunAt = Math.min(began, now);
-    const { freshness, jitter = 0.1, random = Math.random } = this.#options;
-    const own =
-      freshness === undefined
-        ? {}
-        : decided(freshness(outcome, context, { key, elapsed: now - begunAt }), "Cache option 'freshness'");
-    if (own === undefined) return undefined;
-    if (freshness !== undefined) checkFreshness(own);
-    const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
-    const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
-    const { staleIfError = this.#options.staleIfError ?? 0 } = own;
-    const chance = () => decided(random(), "Cache option 'random'");
-    const freshUntil = now + (ttl > 0 ? spread(ttl, 1, 1 - jitter, chance) : ttl);
-    const entry: Entry = {
-      outcome,
-      begunAt,
-      freshUntil,
-      revalidateUntil: outcome.ok ? freshUntil + staleWhileRevalidate : freshUntil,
-      errorUntil: outcome.ok ? freshUntil + staleIfError : freshUntil,
-    };
-    return isUsable(entry, now) ? entry : undefined;
-  }
-
   /** Keeps the entry in memory. */
   #keep(key: string, outcome: Outcome<unknown>, entry: Entry | undefined, begunAt: number): void {
     const present = this.#entries.peek(key);
@@ -447,27 +288,4 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     anyNumber(size, "what Cache option 'sizeOf' gives");
     return { size: Math.min(Number.MAX_SAFE_INTEGER, Math.max(1, Math.ceil(size))) };
   }
-}
-
-const milliseconds = number(0, Infinity);
-
-/** Checks the times of a Freshness; other fields do not matter. */
-function checkFreshness(given: Freshness): void {
-  const what = "what Cache option 'freshness' gives";
-  anObject(given, what);
-  const { ttl, staleWhileRevalidate, staleIfError } = given;
-  if (ttl !== undefined) anyNumber(ttl, `${what}, 'ttl',`);
-  if (staleWhileRevalidate !== undefined)
-    milliseconds(staleWhileRevalidate, `${what}, 'staleWhileRevalidate',`);
-  if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
-}
-
-/** Whether an entry may be served in any way. How old it is is not known if the clock was set back since. */
-function isUsable({ begunAt, freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
-  if (now < begunAt) return false;
-  return now < freshUntil || now < revalidateUntil || now < errorUntil;
-}
-
-function resultOf<T>({ outcome }: Entry): Promise<T> {
-  return outcome.ok ? Promise.resolve(outcome.value as T) : Promise.reject(outcome.error);
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Cache, type CacheOptions } from '../../src/policies/cache.ts';
+import { Cache } from '../../src/policies/cache.ts';
+import type { CacheOptions } from '../../src/policies/cache-options.ts';
 import type { CacheStore, StoredCacheEntry } from '../../src/policies/cache-store.ts';
 import { defer, fakeTime, fling, flush, follow, id, pass, rejectionOf } from './helpers.ts';
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError } from '../../src/errors.ts';
-import { Cache, type CacheOptions } from '../../src/policies/cache.ts';
+import { Cache } from '../../src/policies/cache.ts';
+import type { CacheOptions } from '../../src/policies/cache-options.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
 import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';

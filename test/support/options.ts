@@ -1169,7 +1169,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('CacheOptions', {
     of: 'Cache',
-    file: 'policies/cache.ts',
+    file: 'policies/cache-options.ts',
     name: 'Cache',
     make: (options) => new holdfast.Cache(options as never),
     required: { key: () => 'a', ttl: 1_000 },
