@@ -1,0 +1,46 @@
+import { exitBySignal } from '../internal/exit-by-signal.ts';
+import { processState } from '../internal/process-state.ts';
+
+/** A ServiceRegistrar, of this copy of the package or of another one. */
+interface Registrar {
+  close(): Promise<void>;
+}
+
+/**
+ * Closes the registrars of a process when their signal arrives, with one listener of each signal for all
+ * of them, and ends the process no sooner than all of them are closed.
+ */
+class DeregistrationSignals {
+  readonly #registrars = new Map<NodeJS.Signals, Set<Registrar>>();
+  /** Resolves once the registrars that a signal has closed are done. */
+  #closed: Promise<unknown> = Promise.resolve();
+
+  add(signal: NodeJS.Signals, registrar: Registrar): void {
+    const registrars = this.#registrars.get(signal) ?? new Set();
+    if (!process.listeners(signal).includes(this.#closeAll)) process.once(signal, this.#closeAll);
+    this.#registrars.set(signal, registrars.add(registrar));
+  }
+
+  remove(signal: NodeJS.Signals, registrar: Registrar): void {
+    const registrars = this.#registrars.get(signal);
+    if (registrars?.delete(registrar) && registrars.size === 0) process.off(signal, this.#closeAll);
+  }
+
+  /**
+   * Closes all registrars of a signal. Other listeners of the process decide what the signal does;
+   * without any the process exits, so that its exit handlers run.
+   */
+  readonly #closeAll = (signal: NodeJS.Signals): void => {
+    const alone = process.listenerCount(signal) === 0;
+    const registrars = [...(this.#registrars.get(signal) ?? [])];
+    this.#registrars.delete(signal);
+    this.#closed = Promise.all([this.#closed, ...registrars.map((registrar) => registrar.close())]);
+    if (alone) void this.#closed.then(() => exitBySignal(signal));
+  };
+}
+
+/** One for the process: a copy of the package that exits alone would cut off what another one deregisters. */
+export const deregistrationSignals = processState(
+  'deregistration-signals',
+  () => new DeregistrationSignals(),
+);
