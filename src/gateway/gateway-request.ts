@@ -206,7 +206,7 @@ export class GatewayRequest {
       readWhole(this.#request, (body) => this.#try(() => this.#forward(routed, principal, body)));
     } else {
       const reject = (rejection: Rejection) => this.#reply.fail(rejection);
-      this.#reply.upload = new Upload(this.#request, route.maxBodySize, reject);
+      this.#reply.upload = new Upload(this.#request, route.maxBodySize, this.#resources.engine.clock, reject);
       this.#forward(routed, principal, this.#reply.upload);
     }
   }
