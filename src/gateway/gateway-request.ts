@@ -29,6 +29,8 @@ export interface GatewayResources {
   readonly accessLog: AccessLog | undefined;
   /** Whether `100 Continue` is left to the gateway, and was not sent by Node. */
   readonly sendsContinue: boolean;
+  /** The name of the gateway in `Via`. */
+  readonly viaName: string;
   /** Whether the gateway shuts down. */
   draining: boolean;
   readonly onFailure: FailureListener;
@@ -73,7 +75,7 @@ export class GatewayRequest {
 
   handle(): void {
     this.#try(() => {
-      const head = readHead(this.#request);
+      const head = readHead(this.#request, this.#resources.viaName);
       this.#reply.awaitsContinue = head.expectsContinue && this.#resources.sendsContinue;
       if (head.target.path === '*') this.#reply.finish({ status: 204, headers: {}, body: '' });
       else this.#dispatch(head, toCanonicalPath(head.target.path));

@@ -12,6 +12,7 @@ import { compileState, type GatewayState } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import type { CorsHook } from './http/cors.ts';
 import { handleInTurn } from './http/pipelining.ts';
+import { createViaName } from './http/via.ts';
 import { GuardedStore } from './limits/guarded-store.ts';
 import { LoadShedder } from './limits/load-shedder.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
@@ -53,6 +54,7 @@ export class Gateway extends Emitter<GatewayEvents> {
       loadShedder: new LoadShedder(),
       ...given,
       sendsContinue,
+      viaName: createViaName(),
       draining: false,
       onFailure,
     };
