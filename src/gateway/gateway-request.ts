@@ -3,7 +3,7 @@ import type { CallEngine } from '../client/call-engine.ts';
 import type { RequestContext } from '../client/propagation.ts';
 import { relayPrepared } from '../client/relay.ts';
 import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
-import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from './access-log.ts';
+import { type AccessLog, type LoggedResponse, logWhenOver } from './access-log.ts';
 import { authorize } from './auth/authenticator.ts';
 import type { Principal } from './auth/principal.ts';
 import type { FailureListener } from './gateway-events.ts';
@@ -69,7 +69,8 @@ export class GatewayRequest {
     this.#reply = new ProxiedResponse(request, response, this.#context, own);
     this.#reply.tellsRetries = this.#peer.trusted;
     this.#address = this.#peer.address;
-    if (resources.accessLog !== undefined) this.#logTo(resources.accessLog);
+    if (resources.accessLog !== undefined)
+      logWhenOver(resources.accessLog, request, response, () => this.#describe());
     this.#reply.onFailure = resources.onFailure;
   }
 
@@ -82,24 +83,10 @@ export class GatewayRequest {
     });
   }
 
-  #logTo(accessLog: AccessLog): void {
-    const startedAt = performance.now();
-    const { method, url } = this.#request;
-    this.#response.on('close', () => {
-      const { headersSent, statusCode } = this.#response;
-      const { bytes, route, instanceId } = this.#reply;
-      accessLog({
-        method: method!,
-        path: withoutQuery(url!),
-        status: headersSent ? statusCode : CLIENT_CLOSED_REQUEST,
-        duration: performance.now() - startedAt,
-        bytes,
-        requestId: this.#context.requestId,
-        address: this.#address,
-        service: route?.service,
-        instanceId,
-      });
-    });
+  #describe(): LoggedResponse {
+    const { bytes, route, instanceId } = this.#reply;
+    const { requestId } = this.#context;
+    return { bytes, requestId, address: this.#address, service: route?.service, instanceId };
   }
 
   #dispatch(head: RequestHead, canonical: CanonicalPath): void {
