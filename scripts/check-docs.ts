@@ -77,8 +77,9 @@ export function checkBlocks(page: string, markdown: string): string[] {
     const [language] = info!.trim().split(/\s/);
     const isSeen = language === 'ts' && before!.trim() === '' && marks === '```' && info!.startsWith('ts');
     if (isSeen || NO_PROGRAMS.includes(language!) || UNCHECKED.test(info!.trim())) continue;
+    const advice = `begin it with \`\`\`ts, name a language that is no program (${NO_PROGRAMS.join(', ')})`;
     problems.push(
-      `${page}:${index + 1}: a block of '${language}' is not checked: begin it with \`\`\`ts, or say '${language || 'text'} unchecked: …' and why`,
+      `${page}:${index + 1}: a block of '${language}' is not checked: ${advice}, or say why: 'js unchecked: …'`,
     );
   }
   if (open !== undefined) problems.push(`${page}: the last block does not end`);

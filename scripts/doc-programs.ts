@@ -10,7 +10,8 @@
  * of these files (`'./…'`): the page has its names.
  *
  * A block of ```` ```text printed ```` holds what the program before it prints.
- * A block of a list may be indented as a whole. A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers. A block may `declare` too.
+ * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers. A block may `declare` too.
+ * A block in a list may be indented as a whole.
  */
 import { readFileSync } from 'node:fs';
 import ts from 'typescript';

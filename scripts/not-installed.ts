@@ -1,6 +1,7 @@
 /**
  * Declares what the programs of docs/ import of packages that the repository lacks, or whose types it lacks: it may be
- * anything, or has the least that they need, so that all else in them is checked here. Only check-package.ts compiles them with the real types.
+ * anything, or has the least that they need, so that all else in them is checked here. Only check-package.ts compiles
+ * them with the real types.
  */
 export const NOT_INSTALLED = `
 declare module '@nestjs/axios';

@@ -137,9 +137,9 @@ it('the check of docs names each block that may be a program, and that it does n
   );
   const found = checkBlocks('a.md', markdown);
   expect(found[0]).toMatch(
-    /^a\.md:20: a block of '' is not checked: begin it with ```ts, or say 'text unchecked: …'/,
+    /^a\.md:20: a block of '' is not checked: begin it with ```ts, .* say why: 'js unchecked: …'$/,
   );
-  expect(found.map((problem) => /'(\w*)'/.exec(problem)?.[1])).toEqual([
+  expect(found.map((problem) => /of '(\w*)'/.exec(problem)?.[1])).toEqual([
     '',
     'js',
     'typescript',
