@@ -12,12 +12,18 @@ interface Registrar {
  */
 class DeregistrationSignals {
   readonly #registrars = new Map<NodeJS.Signals, Set<Registrar>>();
-  /** Resolves once the registrars that a signal has closed are done. */
   #closed: Promise<unknown> = Promise.resolve();
+
+  /** Resolves once the registrars that signals have closed so far are done. */
+  get closed(): Promise<unknown> {
+    return this.#closed;
+  }
 
   add(signal: NodeJS.Signals, registrar: Registrar): void {
     const registrars = this.#registrars.get(signal) ?? new Set();
-    if (!process.listeners(signal).includes(this.#closeAll)) process.once(signal, this.#closeAll);
+    // The first listener sees the others, those that Node removes as it calls them included.
+    if (!process.listeners(signal).includes(this.#closeAll))
+      process.prependOnceListener(signal, this.#closeAll);
     this.#registrars.set(signal, registrars.add(registrar));
   }
 
