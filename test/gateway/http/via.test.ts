@@ -1,8 +1,9 @@
 import { connect } from 'node:http2';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createGateway } from '../../../src/gateway/index.ts';
 import { InMemoryServiceDiscovery, ServiceClient } from '../../../src/index.ts';
 import { OPEN_ROUTE, SERVICE, startRecordedGateway } from '../../support/gateway.ts';
+import { openRawClient } from '../../support/raw-client.ts';
 import { handshakeHead } from '../../support/websockets.ts';
 
 const get = (version: string, ...lines: string[]) =>
@@ -89,15 +90,16 @@ describe('a request that comes back to its gateway', () => {
       accessLog: ({ path, status }) => paths.push(`${path} ${status}`),
     });
     onTestFinished(async () => {
-      await gateway.close();
       await client.close();
+      await gateway.close();
     });
     const url = await gateway.listen({ port: 0 });
     const port = Number(new URL(url).port);
     await discovery.register({ serviceName: SERVICE, host: '127.0.0.1', port });
-    const response = await fetch(`${url}/a`, { method: 'POST' });
-    expect(response.status).toBe(508);
-    expect(await response.json()).toMatchObject({ type: 'urn:holdfast:problem:loop-detected' });
-    expect(paths).toEqual(['/a 508', '/a 508']);
+    const raw = await openRawClient(url);
+    raw.send(get('1.1'));
+    expect(await raw.status()).toBe(508);
+    await raw.waitFor('urn:holdfast:problem:loop-detected');
+    await vi.waitFor(() => expect(paths).toEqual(['/a 508', '/a 508']), { interval: 5 });
   });
 });
