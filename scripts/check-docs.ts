@@ -1,7 +1,7 @@
 /**
  * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json, and
- * checks that links between pages and to files lead somewhere, and that no line of the pages that keep to 120
- * columns is longer. How the blocks of a page belong together is told in doc-programs.ts.
+ * checks that there are no other programs, that links between pages and to files lead somewhere, and that no line of
+ * the pages that keep to 120 columns is longer. How the blocks of a page belong together is told in doc-programs.ts.
  *
  *     node scripts/check-docs.ts             all pages
  *     node scripts/check-docs.ts PAGE...     these pages
@@ -10,9 +10,14 @@ import { globSync, readFileSync, statSync } from 'node:fs';
 import { join, posix, resolve } from 'node:path';
 import ts from 'typescript';
 import { type DocProgram, programsOf } from './doc-programs.ts';
+import { NOT_INSTALLED } from './not-installed.ts';
 
-/** Packages that the repository lacks, or their types: programs that import one are left to check-package.ts. */
-const NOT_INSTALLED = ['@nestjs/', 'drizzle-orm', 'opossum', 'postgres'];
+/** Languages of blocks that are no programs. */
+const NO_PROGRAMS = ['dockerfile', 'http', 'json', 'mermaid', 'sh', 'sql', 'text', 'yaml'];
+/** Begins a block, in a list or a quotation too. */
+const FENCE = /^(?<before>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)*)(?<marks>`{3,}|~{3,})(?<info>[^`]*)$/;
+/** A block that is checked by another script, or not at all, says why: `js unchecked: …`. */
+const UNCHECKED = /^\S+ unchecked: \S/;
 
 const ROOT = resolve(import.meta.dirname, '..');
 const MAX_COLUMNS = 120;
@@ -32,12 +37,17 @@ export function checkTypes(pages: ReadonlyMap<string, string>, settings: ts.Comp
   for (const [page, markdown] of pages) {
     for (const [index, { lines }] of programsOf(page, markdown).entries()) {
       const text = `${lines.map((line) => line.text).join('\n')}\nexport {};\n`;
-      if (!importsNotInstalled(text)) modules.set(join(ROOT, `${page}.${index}.ts`), { page, lines, text });
+      modules.set(join(ROOT, `${page}.${index}.ts`), { page, lines, text });
     }
   }
+  const files = new Map([...modules].map(([path, { text }]) => [path, text])).set(
+    join(ROOT, 'not-installed.d.ts'),
+    NOT_INSTALLED,
+  );
   const options = { ...compilerOptions(), ...settings };
-  const program = ts.createProgram([...modules.keys()], options, hostOf(modules, options));
-  return [...modules].flatMap(([path, { page, lines }]) => {
+  const program = ts.createProgram([...files.keys()], options, hostOf(files, options));
+  const general = [...program.getOptionsDiagnostics(), ...program.getGlobalDiagnostics()];
+  const inPages = [...modules].flatMap(([path, { page, lines }]) => {
     const source = program.getSourceFile(path)!;
     return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)].map(
       ({ start = 0, messageText }) => {
@@ -46,6 +56,34 @@ export function checkTypes(pages: ReadonlyMap<string, string>, settings: ts.Comp
       },
     );
   });
+  return [
+    ...general.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')),
+    ...inPages,
+  ];
+}
+
+/** One message for each block that may be a program, and that the check of types does not see. */
+export function checkBlocks(page: string, markdown: string): string[] {
+  const problems: string[] = [];
+  let open: string | undefined;
+  for (const [index, text] of markdown.split('\n').entries()) {
+    const { before, marks, info } = FENCE.exec(text)?.groups ?? {};
+    if (open !== undefined) {
+      if (marks?.startsWith(open) && info?.trim() === '') open = undefined;
+      continue;
+    }
+    if (marks === undefined) continue;
+    open = marks;
+    const [language] = info!.trim().split(/\s/);
+    const isSeen = language === 'ts' && before!.trim() === '' && marks === '```' && info!.startsWith('ts');
+    if (isSeen || NO_PROGRAMS.includes(language!) || UNCHECKED.test(info!.trim())) continue;
+    const advice = `begin it with \`\`\`ts, name a language that is no program (${NO_PROGRAMS.join(', ')})`;
+    problems.push(
+      `${page}:${index + 1}: a block of '${language}' is not checked: ${advice}, or say why: 'js unchecked: …'`,
+    );
+  }
+  if (open !== undefined) problems.push(`${page}: the last block does not end`);
+  return problems;
 }
 
 /** One message for each line that is too long. */
@@ -87,21 +125,15 @@ function readIfThere(path: string): string | undefined {
   return stats?.isFile() ? readFileSync(join(ROOT, path), 'utf8') : stats && '';
 }
 
-function importsNotInstalled(text: string): boolean {
-  return ts
-    .preProcessFile(text)
-    .importedFiles.some(({ fileName }) =>
-      NOT_INSTALLED.some((name) => fileName === name || fileName.startsWith(name.replace(/\/?$/, '/'))),
-    );
-}
-
 function compilerOptions(): ts.CompilerOptions {
   const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent({ ...config, files: [] }, ts.sys, ROOT);
   return {
     ...options,
     noEmit: true,
+    // Programs of readers, as those on NestJS, are compiled.
     experimentalDecorators: true,
+    erasableSyntaxOnly: false,
     noUnusedLocals: false,
     noUnusedParameters: false,
     paths: {
@@ -111,16 +143,17 @@ function compilerOptions(): ts.CompilerOptions {
   };
 }
 
-function hostOf(modules: ReadonlyMap<string, Module>, options: ts.CompilerOptions): ts.CompilerHost {
+/** @param files the texts of files that are not on the disk */
+function hostOf(files: ReadonlyMap<string, string>, options: ts.CompilerOptions): ts.CompilerHost {
   const host = ts.createCompilerHost(options);
   return {
     ...host,
-    fileExists: (path) => modules.has(path) || host.fileExists(path),
-    readFile: (path) => modules.get(path)?.text ?? host.readFile(path),
+    fileExists: (path) => files.has(path) || host.fileExists(path),
+    readFile: (path) => files.get(path) ?? host.readFile(path),
     getSourceFile: (path, languageVersion) => {
-      const module = modules.get(path);
-      if (module === undefined) return host.getSourceFile(path, languageVersion);
-      return ts.createSourceFile(path, module.text, languageVersion);
+      const text = files.get(path);
+      if (text === undefined) return host.getSourceFile(path, languageVersion);
+      return ts.createSourceFile(path, text, languageVersion);
     },
   };
 }
@@ -130,6 +163,7 @@ if (import.meta.main) {
   const pages = new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
   const problems = [
     ...checkTypes(pages),
+    ...[...pages].flatMap(([page, text]) => checkBlocks(page, text)),
     ...[...pages].flatMap(([page, text]) => checkLinks(page, text)),
     ...[...pages].flatMap(([page, text]) => (NARROW.includes(page) ? checkColumns(page, text) : [])),
   ];

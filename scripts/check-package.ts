@@ -5,13 +5,21 @@ import { dirname, join, resolve } from 'node:path';
 import { checkExamples } from './check-examples.ts';
 import { copyTyped, npm, pack, readJson, run, runTo } from './consumers.ts';
 
-/** The oldest release of each line that is supported, and the majors of our dependencies that npm has to pick there. */
-const nodes = [
-  { version: '20.19.0', undici: '7', 'p-retry': '7' },
-  { version: '22.12.0', undici: '7', 'p-retry': '9' },
-  { version: '22.19.0', undici: '8', 'p-retry': '9' },
-  { version: '24.0.0', undici: '8', 'p-retry': '9' },
-  { version: '26.0.0', undici: '8', 'p-retry': '9' },
+interface Release {
+  readonly version: string;
+  /** The majors of our dependencies that npm has to pick there. */
+  readonly majors: Readonly<Record<'undici' | 'p-retry', string>>;
+  /** Whether it warns of each `require()` of a module, as 22.12 does alone. */
+  readonly warnsOfRequire?: boolean;
+}
+
+/** The oldest release of each line that is supported, and where another major of a dependency begins. */
+const nodes: readonly Release[] = [
+  { version: '20.19.0', majors: { undici: '7', 'p-retry': '7' } },
+  { version: '22.12.0', majors: { undici: '7', 'p-retry': '9' }, warnsOfRequire: true },
+  { version: '22.19.0', majors: { undici: '8', 'p-retry': '9' } },
+  { version: '24.0.0', majors: { undici: '8', 'p-retry': '9' } },
+  { version: '26.0.0', majors: { undici: '8', 'p-retry': '9' } },
 ];
 
 const npx = join(dirname(npm), 'npx-cli.js');
@@ -39,7 +47,8 @@ function consumerFolder(version: string): string {
 }
 
 /** Installs the tarball with npm under the given Node, and runs the consumer scripts there. */
-function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[number]): void {
+function checkConsumer(tarball: string, release: Release): void {
+  const { version, majors } = release;
   const consumer = consumerFolder(version);
   const node = nodeBinary(version);
   cpSync('scripts/consumer', consumer, { recursive: true });
@@ -57,12 +66,12 @@ function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[n
   if (existsSync(join(consumer, 'node_modules/ioredis'))) {
     throw new Error(`Node ${version}: npm installed ioredis, which is optional`);
   }
-  checkEntries(version, 'without ioredis');
+  checkEntries(release, 'without ioredis');
   checkCommand(version, /npm install ioredis$/m);
 
   const ioredis = version.startsWith('20.') ? 'ioredis@5' : 'ioredis';
   run(consumer, node, npm, 'install', ioredis);
-  checkEntries(version, `with ${ioredis}`);
+  checkEntries(release, `with ${ioredis}`);
   checkCommand(version, /^holdfast: Redis at 127\.0\.0\.1:1: there was no connection/m);
   checkDispatcher(version, majors.undici);
 }
@@ -95,14 +104,13 @@ function checkDispatcher(version: string, picked: string): void {
   }
 }
 
-/** Node 22.12 tells of each `require()` of a module, and the releases of 20.19 and from 22.13 on do not. */
 const REQUIRE_WARNING =
   /^\(node:\d+\) ExperimentalWarning: CommonJS module .* is loading ES Module [\s\S]*?\(Use `node --trace-warnings .*\n/m;
 
-function checkEntries(version: string, setting: string): void {
+function checkEntries({ version, warnsOfRequire = false }: Release, setting: string): void {
   for (const script of ['esm.mjs', 'commonjs.cjs', 'both-builds.cjs']) {
     const printed = run(consumerFolder(version), nodeBinary(version), script).stderr;
-    const stderr = version === '22.12.0' ? printed.replace(REQUIRE_WARNING, '') : printed;
+    const stderr = warnsOfRequire ? printed.replace(REQUIRE_WARNING, '') : printed;
     if (stderr !== '') throw new Error(`Node ${version}: ${script} printed to stderr:\n${stderr}`);
     passed(`Node ${version}, ${setting}: ${script} has no complaint`);
   }
@@ -123,7 +131,7 @@ function checkCommand(version: string, failure: RegExp): void {
 }
 
 /** Compiles the typed programs against what is installed for the given Node. */
-function checkTypes({ version }: (typeof nodes)[number]): void {
+function checkTypes({ version }: Release): void {
   const consumer = consumerFolder(version);
   for (const { module, endings } of [
     { module: ['nodenext'], endings: ['mts', 'cts'] as const },

@@ -11,6 +11,7 @@
  *
  * A block of ```` ```text printed ```` holds what the program before it prints.
  * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers. A block may `declare` too.
+ * A block in a list may be indented as a whole.
  */
 import { readFileSync } from 'node:fs';
 import ts from 'typescript';
@@ -37,7 +38,7 @@ interface Block {
 
 const KINDS = ['', 'alone', 'run', 'continues'];
 const PART =
-  /^(?<title>#+ [^\n]*)$|^```ts(?<kind>[^\n]*)\n(?<code>.*?)^```$|^(?:<!-- ts|```text (?<printed>printed))\n(?<other>.*?)^(?:-->|```)$/gms;
+  /^(?<title>#+ [^\n]*)$|^(?<indent> *)```ts(?<kind>|[ \t][^\n]*)\n(?<code>.*?)^\k<indent>```$|^(?:<!-- ts|```text (?<printed>printed))\n(?<other>.*?)^(?:-->|```)$/gms;
 const CLOSING = 'await client.close();';
 
 /** The programs of a page. */
@@ -94,7 +95,7 @@ function blocksOf(path: string, markdown: string): Block[] {
   const blocks: Block[] = [];
   let heading = path;
   for (const { index, groups } of markdown.matchAll(PART)) {
-    const { title, kind, code, printed, other } = groups!;
+    const { title, indent, kind, code, printed, other } = groups!;
     if (title !== undefined) {
       heading = title.replace(/^#+ /, '');
       continue;
@@ -105,7 +106,7 @@ function blocksOf(path: string, markdown: string): Block[] {
     const lines = (code ?? other!)
       .trimEnd()
       .split('\n')
-      .map((text, offset) => ({ text, line: first + offset }));
+      .map((text, offset) => ({ text: text.slice(indent?.length ?? 0), line: first + offset }));
     blocks.push({ kind: kind?.trim() ?? printed ?? 'unseen', heading, lines });
   }
   return blocks;

@@ -29,6 +29,17 @@ async function main() {
     assert.equal(calls, 2);
     assert.ok(other.areRetriesSpent(error));
   }
+  const registrars = [esm, cjs].map(({ InMemoryServiceDiscovery, ServiceRegistrar }) => {
+    const instance = { serviceName: 'user-service', host: '10.0.0.1', port: 8001 };
+    return new ServiceRegistrar({
+      discovery: new InMemoryServiceDiscovery(),
+      instance,
+      deregisterOn: 'SIGTERM',
+    });
+  });
+  await Promise.all(registrars.map((registrar) => registrar.register()));
+  assert.equal(process.listenerCount('SIGTERM'), 1);
+  await Promise.all(registrars.map((registrar) => registrar.close()));
 }
 
 void main();

@@ -12,7 +12,8 @@ export function createAccessLog(output: Output, json: boolean): AccessLog {
       return;
     }
     const { method, path, status, bytes, requestId, address, service = '-', instanceId = '-' } = entry;
-    const line = `${time} ${address} "${method} ${path}" ${status} ${bytes} ${duration}ms ${service} ${instanceId} ${requestId}`;
+    const request = method === '' ? '-' : `${method} ${path}`;
+    const line = `${time} ${address} "${request}" ${status} ${bytes} ${duration}ms ${service} ${instanceId} ${requestId}`;
     output.writeLines([printable(line)]);
   };
 }

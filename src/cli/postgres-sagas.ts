@@ -19,10 +19,6 @@ export async function runPostgresSagasCommand(
   await withPostgres(place, async (database) => {
     const store = new PostgresSagaStore({ database, commandTimeout: place.timeout });
     const report = new Report(output, action.json, `in the database at ${new URL(place.postgres).host}`);
-    try {
-      await runSagasCommand(action, store, report);
-    } finally {
-      await store.close();
-    }
+    await runSagasCommand(action, store, report);
   });
 }

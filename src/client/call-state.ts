@@ -4,6 +4,7 @@ import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError, InvalidRequestError } from '../errors.ts';
 import { nameCaller } from '../internal/caller-frames.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
+import { processState } from '../internal/process-state.ts';
 import { shown } from '../internal/shown.ts';
 import type { Abortable } from '../policies/abort.ts';
 import type { CallerWait } from '../policies/caller-wait.ts';
@@ -206,7 +207,7 @@ function shorten(text: string, max: number): string {
 }
 
 /** Errors that the caller of a call has got, with a stack that names it. */
-const delivered = new WeakSet<object>();
+const delivered = processState('delivered-errors', () => new WeakSet<object>());
 
 /**
  * Completes the error that a call ends with, before its caller gets it: the error says what was called,

@@ -155,9 +155,7 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
 
   /** Takes the latency when the head has been judged: the pace of the rest is up to the reader. */
   hold(): void {
-    if (this.#ended) return;
-    const { elapsed, call } = this.#attempt;
-    this.#latency = Math.max(0, elapsed - (call.callerWait?.waited ?? 0));
+    if (!this.#ended) this.#latency = this.#elapsed();
   }
 
   /** Delivers the response, if it was held back. */
@@ -273,7 +271,15 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
   #release({ succeeded }: RelayedResponse, result: CallResult): void {
     if (!succeeded) return;
     if (this.#latency !== undefined) result.latency = this.#latency;
+    // The lease counts by itself, but knows nothing of waits.
+    else if (this.#attempt.call.callerWait !== undefined) result.latency = this.#elapsed();
     this.#attempt.lease.release(result);
+  }
+
+  /** Gives the milliseconds since the attempt began, without those that it waited for its caller. */
+  #elapsed(): number {
+    const { elapsed, call } = this.#attempt;
+    return Math.max(0, elapsed - (call.callerWait?.waited ?? 0));
   }
 
   #begin({ status, headers }: RelayedResponse, statusText: string | undefined, phase: Phase): void {

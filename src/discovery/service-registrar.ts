@@ -7,7 +7,6 @@ import {
   RedisError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { exitBySignal } from '../internal/exit-by-signal.ts';
 import { jitter } from '../internal/jitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import {
@@ -22,6 +21,7 @@ import {
 } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Timeout } from '../policies/timeout.ts';
+import { deregistrationSignals } from './deregistration-signals.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
 import {
   type InstanceChanges,
@@ -88,40 +88,6 @@ const retryBackoff = exponentialBackoff({ base: FIRST_RETRY, max: MAX_DELAY, jit
 const DEFAULT_TIMEOUT = 5_000;
 /** Milliseconds that `close()` waits for the discovery. */
 const CLOSE_TIMEOUT = 5_000;
-
-/**
- * Resolves once the registrars that a signal has closed are done: the process is not ended before.
- */
-let leaving: Promise<unknown> = Promise.resolve();
-/** The registrars that are closed when a signal arrives. */
-const listening = new Map<NodeJS.Signals, Set<ServiceRegistrar>>();
-
-/**
- * Has the registrar closed when the signal arrives, with one listener of the process for all
- * registrars.
- */
-function listenFor(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
-  const registrars = listening.get(signal) ?? new Set();
-  if (!process.listeners(signal).includes(closeAll)) process.once(signal, closeAll);
-  listening.set(signal, registrars.add(registrar));
-}
-
-function stopListening(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
-  const registrars = listening.get(signal);
-  if (registrars?.delete(registrar) && registrars.size === 0) process.off(signal, closeAll);
-}
-
-/**
- * Closes all registrars of a signal. Other listeners of the process decide what the signal does;
- * without any the process exits, so that its exit handlers run.
- */
-function closeAll(signal: NodeJS.Signals): void {
-  const alone = process.listenerCount(signal) === 0;
-  const registrars = [...(listening.get(signal) ?? [])];
-  listening.delete(signal);
-  leaving = Promise.all([leaving, ...registrars.map((registrar) => registrar.close())]);
-  if (alone) void leaving.then(() => exitBySignal(signal));
-}
 
 /**
  * Keeps one instance registered: registers it, if necessary as soon as the discovery can be
@@ -278,7 +244,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
 
   /** Retries the registration until it succeeds, cannot succeed, or the registrar is closed. */
   async #registerWithRetries(): Promise<ServiceInstance> {
-    if (this.#signal) listenFor(this.#signal, this);
+    if (this.#signal) deregistrationSignals.add(this.#signal, this);
     try {
       for (let failures = 0; ; failures++) {
         try {
@@ -294,7 +260,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       }
     } catch (error) {
       this.#registering = undefined;
-      if (this.#signal) stopListening(this.#signal, this);
+      if (this.#signal) deregistrationSignals.remove(this.#signal, this);
       throw error;
     } finally {
       this.#lastError = undefined;
@@ -373,7 +339,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     this.#endPause();
-    if (this.#signal) stopListening(this.#signal, this);
+    if (this.#signal) deregistrationSignals.remove(this.#signal, this);
     try {
       await this.#closeTimeout.execute(() => this.#deregister());
     } catch (error) {

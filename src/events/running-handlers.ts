@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { processState } from '../internal/process-state.ts';
 
 /** A handler that is under way. */
 interface RunningHandler {
@@ -9,10 +10,10 @@ interface RunningHandler {
   done: boolean;
 }
 
-const storage = new AsyncLocalStorage<RunningHandler>();
+const storage = processState('running-handler', () => new AsyncLocalStorage<RunningHandler>());
 
 /** Has, for each who waits for other handlers, a function that looks whether it has to wait on. */
-const waiting = new Set<() => void>();
+const waiting = processState('waiting-for-handlers', () => new Set<() => void>());
 
 /** The handlers of one subscription that are under way. */
 export class RunningHandlers {

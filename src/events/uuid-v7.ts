@@ -8,8 +8,8 @@ let latest = 0;
 let counter = 0;
 
 /**
- * Creates a UUID that sorts by the time of its creation, and within a process by the order of
- * creation, also if the clock is set back. Source: RFC 9562, sections 5.7 and 6.2, method 1.
+ * Creates a UUID that sorts by the time of its creation, and among those of one copy of the package in a
+ * process by the order of creation, also if the clock is set back. Source: RFC 9562, sections 5.7 and 6.2, method 1.
  */
 export function uuidV7(): string {
   advance();

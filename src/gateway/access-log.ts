@@ -1,11 +1,15 @@
+import type { IncomingMessage } from 'node:http';
+import type { ClientResponse } from './http/client-response.ts';
+
 /** A request, once its response is over. */
 export interface AccessLogEntry {
+  /** Empty, as the path is, for bytes that were rejected since they are no request. */
   readonly method: string;
   /** As it was sent, without the query, which may be secret. */
   readonly path: string;
   /** 499, as with nginx, if the client left before there was a response; 101 for a WebSocket. */
   readonly status: number;
-  /** Milliseconds from the head of the request to the end of the response, or of the WebSocket. */
+  /** Milliseconds from the head of the request to the end of the response, or of the WebSocket; 0 without a head. */
   readonly duration: number;
   /** Bytes of the body that were sent to the client; of a WebSocket all bytes. */
   readonly bytes: number;
@@ -27,4 +31,30 @@ export const CLIENT_CLOSED_REQUEST = 499;
 export function withoutQuery(url: string): string {
   const query = url.indexOf('?');
   return query === -1 ? url : url.slice(0, query);
+}
+
+/** The parts of an entry that are known once the response is over. */
+export type LoggedResponse = Pick<
+  AccessLogEntry,
+  'bytes' | 'requestId' | 'address' | 'service' | 'instanceId'
+>;
+
+/** Has a request logged when its response is over. */
+export function logWhenOver(
+  accessLog: AccessLog,
+  { method, url }: IncomingMessage,
+  response: ClientResponse,
+  describe: () => LoggedResponse,
+): void {
+  const startedAt = performance.now();
+  response.on('close', () => {
+    const { headersSent, statusCode } = response;
+    accessLog({
+      method: method!,
+      path: withoutQuery(url!),
+      status: headersSent ? statusCode : CLIENT_CLOSED_REQUEST,
+      duration: performance.now() - startedAt,
+      ...describe(),
+    });
+  });
 }

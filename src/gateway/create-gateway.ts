@@ -158,8 +158,8 @@ async function createApp(gateway: Gateway, { logger, ...options }: ServerOptions
   const fastify = await importFastify();
   const appOptions: FastifyServerOptions = {
     serverFactory: (handler) =>
-      createHttpServer(options, bypassFastify(gateway, handler, logger !== undefined)),
-    clientErrorHandler: rejectConnection,
+      createHttpServer(options, bypassFastify(gateway, handler, logger !== undefined), gateway.accessLog),
+    clientErrorHandler: (error, socket) => rejectConnection(error, socket, gateway.accessLog),
     // Fastify cannot read the path. The gateway cannot either, and says so in its own form.
     frameworkErrors: (_error, request, reply) => {
       reply.hijack();

@@ -3,7 +3,7 @@ import type { CallEngine } from '../client/call-engine.ts';
 import type { RequestContext } from '../client/propagation.ts';
 import { relayPrepared } from '../client/relay.ts';
 import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
-import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from './access-log.ts';
+import { type AccessLog, type LoggedResponse, logWhenOver } from './access-log.ts';
 import { authorize } from './auth/authenticator.ts';
 import type { Principal } from './auth/principal.ts';
 import type { FailureListener } from './gateway-events.ts';
@@ -29,6 +29,8 @@ export interface GatewayResources {
   readonly accessLog: AccessLog | undefined;
   /** Whether `100 Continue` is left to the gateway, and was not sent by Node. */
   readonly sendsContinue: boolean;
+  /** The name of the gateway in `Via`. */
+  readonly viaName: string;
   /** Whether the gateway shuts down. */
   draining: boolean;
   readonly onFailure: FailureListener;
@@ -67,37 +69,24 @@ export class GatewayRequest {
     this.#reply = new ProxiedResponse(request, response, this.#context, own);
     this.#reply.tellsRetries = this.#peer.trusted;
     this.#address = this.#peer.address;
-    if (resources.accessLog !== undefined) this.#logTo(resources.accessLog);
+    if (resources.accessLog !== undefined)
+      logWhenOver(resources.accessLog, request, response, () => this.#describe());
     this.#reply.onFailure = resources.onFailure;
   }
 
   handle(): void {
     this.#try(() => {
-      const head = readHead(this.#request);
+      const head = readHead(this.#request, this.#resources.viaName);
       this.#reply.awaitsContinue = head.expectsContinue && this.#resources.sendsContinue;
       if (head.target.path === '*') this.#reply.finish({ status: 204, headers: {}, body: '' });
       else this.#dispatch(head, toCanonicalPath(head.target.path));
     });
   }
 
-  #logTo(accessLog: AccessLog): void {
-    const startedAt = performance.now();
-    const { method, url } = this.#request;
-    this.#response.on('close', () => {
-      const { headersSent, statusCode } = this.#response;
-      const { bytes, route, instanceId } = this.#reply;
-      accessLog({
-        method: method!,
-        path: withoutQuery(url!),
-        status: headersSent ? statusCode : CLIENT_CLOSED_REQUEST,
-        duration: performance.now() - startedAt,
-        bytes,
-        requestId: this.#context.requestId,
-        address: this.#address,
-        service: route?.service,
-        instanceId,
-      });
-    });
+  #describe(): LoggedResponse {
+    const { bytes, route, instanceId } = this.#reply;
+    const { requestId } = this.#context;
+    return { bytes, requestId, address: this.#address, service: route?.service, instanceId };
   }
 
   #dispatch(head: RequestHead, canonical: CanonicalPath): void {
@@ -206,7 +195,7 @@ export class GatewayRequest {
       readWhole(this.#request, (body) => this.#try(() => this.#forward(routed, principal, body)));
     } else {
       const reject = (rejection: Rejection) => this.#reply.fail(rejection);
-      this.#reply.upload = new Upload(this.#request, route.maxBodySize, reject);
+      this.#reply.upload = new Upload(this.#request, route.maxBodySize, this.#resources.engine.clock, reject);
       this.#forward(routed, principal, this.#reply.upload);
     }
   }

@@ -5,13 +5,16 @@ import { resolveClient } from '../client/resolve-client.ts';
 import { Emitter, guard } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { InMemoryRateLimitStore } from '../middleware/server/rate-limit/in-memory-rate-limit-store.ts';
+import { type AccessLog, logWhenOver } from './access-log.ts';
 import { readGatewayConfig, readGatewayOptions } from './config/read-options.ts';
 import type { FailureListener, GatewayEvents } from './gateway-events.ts';
 import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
 import { compileState, type GatewayState } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import type { CorsHook } from './http/cors.ts';
+import { peerOf, sourceOf } from './http/forwarding.ts';
 import { handleInTurn } from './http/pipelining.ts';
+import { createViaName } from './http/via.ts';
 import { GuardedStore } from './limits/guarded-store.ts';
 import { LoadShedder } from './limits/load-shedder.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
@@ -53,6 +56,7 @@ export class Gateway extends Emitter<GatewayEvents> {
       loadShedder: new LoadShedder(),
       ...given,
       sendsContinue,
+      viaName: createViaName(),
       draining: false,
       onFailure,
     };
@@ -82,6 +86,11 @@ export class Gateway extends Emitter<GatewayEvents> {
     return this.#state.cors;
   }
 
+  /** Is told of each request; undefined without an access log. */
+  get accessLog(): AccessLog | undefined {
+    return this.#resources.accessLog;
+  }
+
   /**
    * Replaces the given fields of the configuration. Requests under way keep the one with which they
    * began. A configuration that is wrong is rejected whole, and the old one stays. Several reloads
@@ -106,6 +115,26 @@ export class Gateway extends Emitter<GatewayEvents> {
       const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
       new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
     });
+  }
+
+  /**
+   * Has a preflight logged, to which the hook for CORS responds.
+   *
+   * @param requestId gives the id that the response has
+   */
+  logPreflight(request: IncomingMessage, response: ClientResponse, requestId: () => string): void {
+    const { accessLog } = this.#resources;
+    if (accessLog === undefined) return;
+    const { trustedProxies } = this.#state;
+    const peer = peerOf(request, trustedProxies);
+    const { address } = sourceOf(request, '', peer, trustedProxies);
+    logWhenOver(accessLog, request, response, () => ({
+      bytes: 0,
+      requestId: requestId(),
+      address,
+      service: undefined,
+      instanceId: undefined,
+    }));
   }
 
   /** Reports from now on that the gateway is unhealthy: see `gracefulShutdown`, option `health`. */

@@ -14,8 +14,11 @@ import {
   type Http2Server,
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { type AccessLog, withoutQuery } from './access-log.ts';
 import { currentResponse } from './http/current-response.ts';
+import { plainAddress } from './http/networks.ts';
 import { renderHead } from './http/raw-response.ts';
 import { isDiscarding } from './http/request-body.ts';
 import { Rejection, toProblem } from './problem.ts';
@@ -33,7 +36,11 @@ const KEEP_ALIVE_TIMEOUT = 72_000;
 const REQUEST_TIMEOUT = 300_000;
 
 /** Creates the server of a gateway, whose requests go to the listener, those with `Expect` too. */
-export function createHttpServer(options: ServerOptions, listener: RequestListener): Server {
+export function createHttpServer(
+  options: ServerOptions,
+  listener: RequestListener,
+  accessLog?: AccessLog,
+): Server {
   const server = createByProtocol(options, listener);
   // The length of the head bounds their number. Beyond another bound, Node would drop headers silently.
   server.maxHeadersCount = 0;
@@ -43,7 +50,7 @@ export function createHttpServer(options: ServerOptions, listener: RequestListen
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   server.on('connect', (request: IncomingMessage, target: Duplex | ServerResponse) => {
     if (isResponse(target)) listener(request, target);
-    else end(target, NO_TUNNEL);
+    else end(target, NO_TUNNEL, accessLog, request);
   });
   return server;
 }
@@ -130,10 +137,14 @@ const MALFORMED = new Rejection(400, 'bad-request', 'The request is not valid HT
 const ENDED_WITHIN = 'HPE_INVALID_EOF_STATE';
 
 /** Responds on a connection whose bytes Node could not read as a request, and ends it. */
-export function rejectConnection(error: Error & { code?: string | undefined }, socket: Duplex): void {
+export function rejectConnection(
+  error: Error & { code?: string | undefined },
+  socket: Duplex,
+  accessLog?: AccessLog,
+): void {
   // A client that leaves between two requests waits for no response either.
   if (error.code === ENDED_WITHIN && currentResponse(socket)?.req.complete) socket.destroy();
-  else end(socket, PARSER_ERRORS[error.code ?? ''] ?? MALFORMED);
+  else end(socket, PARSER_ERRORS[error.code ?? ''] ?? MALFORMED, accessLog);
 }
 
 /** Makes a response the last one of its connection. */
@@ -143,7 +154,13 @@ function endAfter(response: ServerResponse, socket: Duplex): void {
   response.once('finish', () => socket.end());
 }
 
-function end(socket: Duplex, rejection: Rejection): void {
+/** @param request what the bytes are, if they are a request */
+function end(
+  socket: Duplex,
+  rejection: Rejection,
+  accessLog: AccessLog | undefined,
+  request?: IncomingMessage,
+): void {
   const current = currentResponse(socket);
   if (current?.req.complete) {
     // The malformed bytes came after a request that is being handled, and its client waits.
@@ -157,6 +174,19 @@ function end(socket: Duplex, rejection: Rejection): void {
     return;
   }
   const { status, headers, body } = toProblem(rejection);
-  const list = ['connection', 'close', 'x-request-id', randomUUID(), ...headers];
+  const requestId = randomUUID();
+  const list = ['connection', 'close', 'x-request-id', requestId, ...headers];
   socket.end(`${renderHead(status, list)}${body}`, () => socket.destroy());
+  accessLog?.({
+    method: request?.method ?? '',
+    path: withoutQuery(request?.url ?? ''),
+    status,
+    duration: 0,
+    bytes: Buffer.byteLength(body),
+    requestId,
+    // The servers of Node give sockets, which the types of their events leave open.
+    address: plainAddress((socket as Socket).remoteAddress ?? ''),
+    service: undefined,
+    instanceId: undefined,
+  });
 }

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readPrefix } from './config/read-options.ts';
 import { Gateway, type GatewayPlace } from './gateway.ts';
+import { isPreflight } from './http/cors.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
 import { listenForWebSockets } from './websocket/upgrade-events.ts';
 
@@ -73,8 +74,13 @@ export function registerGateway(app: FastifyInstance, created: Gateway, { prefix
     (own, _options, done) => {
       own.addHook('onRequest', (request, reply, next) => {
         const { cors } = created;
-        if (cors === undefined) next();
-        else cors(request, reply, next);
+        if (cors === undefined) {
+          next();
+          return;
+        }
+        if (isPreflight(request))
+          created.logPreflight(request.raw, reply.raw, () => String(reply.getHeader('x-request-id')));
+        cors(request, reply, next);
       });
       for (const url of prefix === '' ? ['/*'] : ['', '/*']) {
         own.route({

@@ -1,10 +1,11 @@
 import { HoldfastError } from '../errors.ts';
+import { processState } from './process-state.ts';
 
 /** The frames of the package's own that may stand above the first one of a caller. */
 const OWN_FRAMES = 30;
 
 /** Errors whose stack cannot lead to their caller: that had returned when they were made. */
-const detached = new WeakSet<object>();
+const detached = processState('detached-errors', () => new WeakSet<object>());
 
 /**
  * Gives an error of Holdfast's own a stack that leads to its caller. Called where a promise of the call

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../internal/clock.ts';
+import type { Clock } from '../internal/clock.ts';
 
 /** A part of a call that stops while the call waits for its caller. */
 export interface Pausable {
@@ -21,7 +21,8 @@ export class CallerWait {
   readonly #parts = new Set<Pausable>();
   readonly #clock: Clock;
 
-  constructor(clock: Clock = systemClock) {
+  /** @param clock the clock of the call, on which its policies count */
+  constructor(clock: Clock) {
     this.#clock = clock;
   }
 

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { DatabaseError } from '../errors.ts';
+import { processState } from '../internal/process-state.ts';
 import type { Transaction } from './database.ts';
 
 /** A `once` under way in a transaction, and the one that it is called within. */
@@ -9,8 +10,8 @@ interface Call {
 }
 
 /** The innermost calls, by the connections as drivers know them. */
-const innermost = new WeakMap<object, Call>();
-const current = new AsyncLocalStorage<Call>();
+const innermost = processState('once-by-connection', () => new WeakMap<object, Call>());
+const current = processState('current-once', () => new AsyncLocalStorage<Call>());
 
 /**
  * Runs a `once` unless another one is under way in the transaction, but for one that it is called

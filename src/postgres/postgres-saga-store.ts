@@ -186,8 +186,6 @@ export class PostgresSagaStore implements SagaStore {
     return rows[0].removed;
   }
 
-  async close(): Promise<void> {}
-
   #createAll(sagas: readonly NewSaga[]): Promise<Created[]> {
     const list = sagas.map(({ sagaId, context, entries, events, ...rest }) => ({
       ...rest,

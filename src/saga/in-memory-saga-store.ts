@@ -194,8 +194,6 @@ export class InMemorySagaStore implements SagaStore {
     return removed;
   }
 
-  async close(): Promise<void> {}
-
   #now(): number {
     return Math.floor(this.#startedAt + performance.now());
   }

@@ -138,7 +138,7 @@ export type SendResult = 'added' | 'known' | 'missing' | 'rejected';
  * Every write of an owner is conditional on its token.
  *
  * Each method is atomic for each saga, and ends in time by itself. All times are those of the store's
- * clock.
+ * clock. Orchestrators may share a store, so none of them closes it.
  */
 export interface SagaStore {
   /** Keeps a new saga, owned by its creator, unless there is one with its id. */
@@ -175,6 +175,4 @@ export interface SagaStore {
   publishEvents?(publish: (events: readonly DomainEvent[]) => Promise<unknown>): Promise<number>;
   /** Removes sagas that ended `retention` milliseconds ago, at most 1,000; gives how many. */
   removeEnded(retention: number): Promise<number>;
-  /** Ends what it does in the background; what was passed in stays open. */
-  close(): Promise<void>;
 }

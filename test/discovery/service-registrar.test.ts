@@ -987,19 +987,23 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
 
-  it('a registrar that deregisters on SIGTERM leaves the end of the process to other listeners of the signal', async () => {
-    const exited = exit();
-    const other = vi.fn();
-    process.on('SIGTERM', other);
-    onTestFinished(() => void process.off('SIGTERM', other));
-    const discovery = stub();
-    await registrarOf(discovery, { deregisterOn: 'SIGTERM' }).register();
-    sigterm();
-    await flush();
-    expect(other).toHaveBeenCalledTimes(1);
-    expect(discovery.deregister).toHaveBeenCalledTimes(1);
-    expect(exited).not.toHaveBeenCalled();
-  });
+  it.each(['on', 'once'] as const)(
+    'a registrar that deregisters on SIGTERM leaves the end of the process to other listeners of the signal (%s)',
+    async (method) => {
+      const exited = exit();
+      nobodyElseListens();
+      const other = vi.fn();
+      process[method]('SIGTERM', other);
+      onTestFinished(() => void process.off('SIGTERM', other));
+      const discovery = stub();
+      await registrarOf(discovery, { deregisterOn: 'SIGTERM' }).register();
+      sigterm();
+      await flush();
+      expect(other).toHaveBeenCalledTimes(1);
+      expect(discovery.deregister).toHaveBeenCalledTimes(1);
+      expect(exited).not.toHaveBeenCalled();
+    },
+  );
 });
 
 describe('the options of a registrar', () => {

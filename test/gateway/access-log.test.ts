@@ -70,6 +70,54 @@ describe('the access log of a gateway', () => {
     expect(await entry()).toMatchObject({ ...expected, service: undefined, instanceId: undefined });
   });
 
+  it.each(['https://app.example', 'https://other.example'])(
+    'has an entry for a preflight of %s',
+    async (origin) => {
+      const { accessLog, entry } = createLog();
+      const cors = { origins: ['https://app.example'] };
+      const { open } = await startRecordedGateway({ accessLog, cors, trustedProxies: ['127.0.0.1'] });
+      const client = await open();
+      const headers = `Origin: ${origin}\r\nAccess-Control-Request-Method: PUT\r\nX-Forwarded-For: 192.0.2.1`;
+      client.send(`OPTIONS /a?token=secret HTTP/1.1\r\nHost: h\r\n${headers}\r\n\r\n`);
+      expect(await client.status()).toBe(204);
+      expect(await entry()).toEqual({
+        method: 'OPTIONS',
+        path: '/a',
+        status: 204,
+        duration: expect.any(Number),
+        bytes: 0,
+        requestId: /x-request-id: (\S+)/.exec(client.received)![1],
+        address: '192.0.2.1',
+        service: undefined,
+        instanceId: undefined,
+      });
+    },
+  );
+
+  it.each([
+    ['bytes that are no request', 'GET /a HTTP/1.1\r\nX A: 1\r\n\r\n', { method: '', path: '', status: 400 }],
+    [
+      'CONNECT',
+      'CONNECT other.example:443 HTTP/1.1\r\nHost: h\r\n\r\n',
+      { method: 'CONNECT', path: 'other.example:443', status: 405 },
+    ],
+  ])('has an entry for %s', async (_name, bytes, expected) => {
+    const { accessLog, entry } = createLog();
+    const { open } = await startRecordedGateway({ accessLog });
+    const client = await open();
+    client.send(bytes);
+    await client.waitForEnd();
+    expect(await entry()).toEqual({
+      ...expected,
+      duration: 0,
+      bytes: client.received.split('\r\n\r\n')[1]!.length,
+      requestId: /x-request-id: (\S+)/.exec(client.received)![1],
+      address: '127.0.0.1',
+      service: undefined,
+      instanceId: undefined,
+    });
+  });
+
   it('has the status 499 for a client that left before the response, and the bytes of one that left within it', async () => {
     const { accessLog, entries } = createLog();
     const { upstream, open } = await startRecordedGateway({ accessLog });

@@ -1,6 +1,9 @@
 import type { Socket } from 'node:net';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { OPEN_ROUTE, startGateway } from '../support/gateway.ts';
+import { Lease } from '../../src/balancing/lease.ts';
+import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
+import { OPEN_ROUTE, SERVICE, startGateway } from '../support/gateway.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { openRawClient } from '../support/raw-client.ts';
 import { startRecordingUpstream } from '../support/recording-upstream.ts';
 
@@ -134,4 +137,27 @@ describe('an upload whose service is slow', () => {
     for (let count = 0; count < 64; count++) client.socket.write(part);
     expect(await client.status()).toBe(504);
   });
+});
+
+it('an upload whose client is slow adds nothing to the latency of the service, on the clock of the client', async () => {
+  const released = vi.spyOn(Lease.prototype, 'release');
+  const upstream = await startRecordingUpstream();
+  const clock = new ManualClock();
+  const discovery = new StaticServiceDiscovery({ [SERVICE]: [upstream.origin] });
+  const serviceClient = new ServiceClient({ discovery, clock });
+  const { url } = await startGateway([], { client: serviceClient });
+  const client = await openRawClient(url);
+  let socket: Socket | undefined;
+  upstream.reply = (own) => {
+    socket = own;
+  };
+  client.send(`${CHUNKED_POST}3\r\nabc\r\n`);
+  await upstream.waitFor('abc');
+  await clock.pass(20_000);
+  client.send('0\r\n\r\n');
+  await upstream.waitFor('\r\n0\r\n\r\n');
+  socket!.write(OK);
+  expect(await client.status()).toBe(200);
+  expect(released).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ latency: 0 }));
+  await serviceClient.close();
 });

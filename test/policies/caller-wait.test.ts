@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CircuitBreaker, CircuitOpenError, Timeout, TimeoutError } from '../../src/index.ts';
+import { systemClock } from '../../src/internal/clock.ts';
 import { CallerWait } from '../../src/policies/caller-wait.ts';
 import { Context } from '../../src/policies/context.ts';
 
@@ -19,7 +20,7 @@ describe('a call that waits for its caller', () => {
     ['strict', true],
     ['cooperative', false],
   ])('has the whole time of a %s Timeout after each wait', async (_name, strict) => {
-    const wait = new CallerWait();
+    const wait = new CallerWait(systemClock);
     const ended = vi.fn();
     const operation = strict
       ? never
@@ -40,7 +41,7 @@ describe('a call that waits for its caller', () => {
 
   it('has no timer left once it is over, whether it waits then or not', async () => {
     for (const waits of [true, false]) {
-      const wait = new CallerWait();
+      const wait = new CallerWait(systemClock);
       const call = new Timeout(100).execute(async () => {
         wait.begin();
         if (!waits) wait.end();
@@ -55,7 +56,7 @@ describe('a call that waits for its caller', () => {
   });
 
   it('tells how long it has waited', () => {
-    const wait = new CallerWait();
+    const wait = new CallerWait(systemClock);
     wait.begin();
     vi.advanceTimersByTime(50);
     expect(wait.waited).toBe(50);
@@ -73,7 +74,7 @@ describe('a call that waits for its caller', () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 10 });
     breaker.trip();
     await vi.advanceTimersByTimeAsync(10);
-    const wait = new CallerWait();
+    const wait = new CallerWait(systemClock);
     const probe = breaker.execute(never, contextWith(wait));
     await expect(breaker.execute(() => 1)).rejects.toThrow(CircuitOpenError);
     wait.begin();
@@ -89,7 +90,7 @@ describe('a call that waits for its caller', () => {
       const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 10, halfOpen });
       breaker.trip();
       await vi.advanceTimersByTimeAsync(10);
-      const wait = new CallerWait();
+      const wait = new CallerWait(systemClock);
       await breaker.execute(async () => {
         wait.begin();
         if (!waits) wait.end();
@@ -104,7 +105,7 @@ describe('a call that waits for its caller', () => {
     const breaker = new CircuitBreaker({ slowCallRatio: 0.5, slowCallDuration: 10, minimumCalls: 1 });
     const call = breaker.execute(
       () => new Promise((resolve) => setTimeout(resolve, 1_000)),
-      contextWith(new CallerWait()),
+      contextWith(new CallerWait(systemClock)),
     );
     await vi.advanceTimersByTimeAsync(1_000);
     await call;

@@ -33,10 +33,7 @@ it('two orchestrators run the sagas of one Postgres: each ends whole, and each s
   const orchestrators = [1, 2].map(() => {
     const store = new PostgresSagaStore({ database });
     const orchestrator = new SagaOrchestrator({ store, sagas: [saga], concurrency: 20 });
-    onTestFinished(async () => {
-      await orchestrator.close();
-      await store.close();
-    });
+    onTestFinished(() => orchestrator.close());
     return orchestrator;
   });
   const ids = Array.from({ length: 100 }, (_, n) => `s${n}`);

@@ -101,6 +101,15 @@ describe('sagas on Redis', () => {
     expect(log).toEqual(['first', 'second']);
   });
 
+  it('go on by the store of an orchestrator that was closed, which it shares with another one', async () => {
+    const store = openStore();
+    const { saga } = createOrders();
+    const orchestrators = range(2).map(() => start({ store, sagas: [saga] }));
+    await orchestrators[0]!.close();
+    const handle = await orchestrators[1]!.start(saga, { n: 1 }, { sagaId: 's1' });
+    await expect(handle.result()).resolves.toMatchObject({ pack: 1 });
+  });
+
   it('are taken over from a process that has died', async () => {
     const keyPrefix = uniquePrefix();
     const log: string[] = [];

@@ -215,7 +215,9 @@ describe('an instance that is registered in Redis', () => {
   });
 
   it('an instance that is registered in Redis belongs to the process that started last with its id', async () => {
-    const { ours, theirs } = twoProcesses({ ttl: 500 });
+    const { theirs, keyPrefix } = twoProcesses();
+    // It asks Redis every 50 ms, while the registration of the other process lasts.
+    const ours = discover({ keyPrefix, ttl: 300 });
     const registrar = new ServiceRegistrar({ discovery: ours, instance: at('u1'), heartbeatInterval: 10 });
     const replaced = new Promise((resolve) => registrar.once('replaced', resolve));
     await registrar.register();
@@ -228,11 +230,14 @@ describe('an instance that is registered in Redis', () => {
   });
 
   it('an instance that is registered in Redis is known to Redis only for as long as it is kept alive', async () => {
-    const { ours, theirs } = twoProcesses({ ttl: 300, grace: 0 });
+    const { ours, theirs, keyPrefix } = twoProcesses({ grace: 0 });
     await ours.register(at('u1'));
     expect(await ours.heartbeat(service, 'u1')).toBe(true);
     expect(await theirs.heartbeat(service, 'u1')).toBe(false);
-    await vi.waitFor(async () => expect(await theirs.instances(service)).toEqual([]), { timeout: 2_000 });
+    await discover({ keyPrefix, ttl: 100 }).register(at('u2', 8002));
+    await vi.waitFor(async () => expect(idsOf(await theirs.instances(service))).toEqual(['u1']), {
+      timeout: 10_000,
+    });
   });
 });
 

@@ -164,6 +164,31 @@ describe('an open circuit', () => {
     expect(await handle.result()).toEqual({ a: 1, b: {} });
     expect(service.requests).toHaveLength(2);
   });
+
+  it('postpones a step after the pivot until a definition of its version gives it up, and an operator skips it', async () => {
+    const { client } = await serve([200]);
+    breakerOf(client).isolate();
+    const defineWith = (call: () => ReturnType<ReturnType<typeof post>['call']>) =>
+      defineSaga('order', { version: 1 })
+        .step('a', { run: () => 1 })
+        .pivot()
+        .step('b', { call, retry: ONCE_MORE });
+    const saga = defineWith(post('/charges').call);
+    const former = create({ sagas: [saga], client });
+    const postponed = failures(former.orchestrator, 3);
+    await former.orchestrator.start(saga, null, { sagaId: 's1' });
+    await postponed;
+    expect(await former.orchestrator.skip('s1', 'b', { reason: 'no longer owed' })).toBe(false);
+    expect(await former.orchestrator.cancel('s1')).toBe(false);
+    await former.orchestrator.close();
+    const given = defineWith(() => {
+      throw new Error('given up');
+    });
+    const { orchestrator } = create({ store: former.store, sagas: [given], client });
+    await new Promise((resolve) => orchestrator.once('stuck', resolve));
+    expect(await orchestrator.skip('s1', 'b', { reason: 'no longer owed' })).toBe(true);
+    expect(await (await orchestrator.get('s1'))!.result()).toEqual({ a: 1 });
+  });
 });
 
 it('a service without an instance postpones a compensation by waits that grow up to a bound', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { DomainEvent, NewEvent } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import type { SagaEntry, SagaInput } from '../../src/saga/saga-entry.ts';
@@ -15,7 +15,10 @@ import { toArray } from '../events/recorder.ts';
 
 /** Keeps the sagas of stores, and lets a test get at them. */
 export interface SagaStorage {
-  /** Opens a store as a process would have it; a second one on the same sagas, where that exists. */
+  /**
+   * Opens a store as a process would have it, for the time of a test; a second one on the same sagas, where that
+   * exists.
+   */
   open(): SagaStore;
   /** Lets milliseconds pass by the clock of the store, at once. */
   advance(time: number): Promise<void> | void;
@@ -114,12 +117,7 @@ export function sagaStoreContract(
 ): void {
   const open = async () => {
     const storage = await createStorage();
-    const opened = () => {
-      const store = storage.open();
-      onTestFinished(() => store.close());
-      return store;
-    };
-    return { ...storage, store: opened(), open: opened };
+    return { ...storage, store: storage.open() };
   };
 
   describe(`creating sagas in ${name}`, () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkColumns, checkLinks, checkTypes } from '../../scripts/check-docs.ts';
+import { checkBlocks, checkColumns, checkLinks, checkTypes } from '../../scripts/check-docs.ts';
 import { programsOf } from '../../scripts/doc-programs.ts';
 
 const fence = (kind: string, ...code: string[]) => [`\`\`\`${kind}`, ...code, '```', ''];
@@ -11,6 +11,12 @@ describe('the programs of a page', () => {
   it('are one for the blocks that continue it: each in the scope of the block before', () => {
     const markdown = page(fence('ts', 'const a = 1;'), 'Text.', fence('ts', 'const a = 2;'));
     expect(codeOf(markdown)).toEqual(['{\nconst a = 1;\n{\nconst a = 2;\n}\n}']);
+  });
+
+  it('may stand in a list, indented', () => {
+    const markdown = page('- One:', '', '  ```ts', '  if (a)', '    f();', '  ```');
+    expect(codeOf(markdown)).toEqual(['{\nif (a)\n  f();\n}']);
+    expect(programsOf('a.md', markdown)[0]!.lines[1]).toEqual({ text: 'if (a)', line: 4 });
   });
 
   it('import a name once, as a value if one of the blocks needs the value', () => {
@@ -100,6 +106,53 @@ it('the check of docs tells the line of a page that does not compile', () => {
     'a.md:11: Expression expected.',
     "a.md:12: Cannot find name 'a'.",
   ]);
+});
+
+it('the check of docs sees other errors of a program that imports a package which is not installed', () => {
+  const markdown = page(
+    fence('ts', "import { Module } from '@nestjs/common';", 'Module(parse);', 'const a: number = parseInt;'),
+  );
+  expect(checkTypes(new Map([['a.md', markdown]]), { types: [], lib: ['lib.es5.d.ts'] })).toEqual([
+    expect.stringContaining("a.md:3: Cannot find name 'parse'."),
+    expect.stringMatching(/^a\.md:4: Type .* is not assignable to type 'number'/),
+  ]);
+});
+
+it('the check of docs tells what is wrong with no page in particular', () => {
+  expect(checkTypes(new Map([['a.md', page(fence('ts', ';'))]]), { types: [], noLib: true })).toContain(
+    "Cannot find global type 'Array'.",
+  );
+});
+
+it('the check of docs names each block that may be a program, and that it does not compile', () => {
+  const markdown = page(
+    fence('ts', 'f();', '~~~ js'),
+    fence('json', '{}'),
+    ['- One:', '', '  ```ts run', '  f();', '  ```', ''],
+    fence('js unchecked: it runs elsewhere', 'f();'),
+    ...['', 'js', 'typescript', 'tsx', 'mjs', 'TS', 'js unchecked:'].map((language) =>
+      fence(language, 'f();'),
+    ),
+    ['~~~ts', 'f();', '~~~', '````ts', '```', '````', '> ```ts', '> f();', '> ```', '- ```ts', '  ```'],
+  );
+  const found = checkBlocks('a.md', markdown);
+  expect(found[0]).toMatch(
+    /^a\.md:20: a block of '' is not checked: begin it with ```ts, .* say why: 'js unchecked: …'$/,
+  );
+  expect(found.map((problem) => /of '(\w*)'/.exec(problem)?.[1])).toEqual([
+    '',
+    'js',
+    'typescript',
+    'tsx',
+    'mjs',
+    'TS',
+    'js',
+    'ts',
+    'ts',
+    'ts',
+    'ts',
+  ]);
+  expect(checkBlocks('a.md', '```text\n')).toEqual(['a.md: the last block does not end']);
 });
 
 it('the check of docs tells the lines that are longer than 120 columns', () => {

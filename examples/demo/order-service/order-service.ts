@@ -47,16 +47,14 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
   }
 
   // The orchestrators of all instances share the sagas: what one leaves undone another goes on with.
-  const sagas = new PostgresSagaStore({ database, outbox });
   const orchestrator = new SagaOrchestrator({
-    store: sagas,
+    store: new PostgresSagaStore({ database, outbox }),
     sagas: [orderSaga],
     client,
     source: 'order-service',
     lease,
   });
   orchestrator.on('fail', () => tell({ kind: 'retry' }));
-  closeAtEnd(sagas);
   closeAtEnd(orchestrator);
 
   app.post<{ Body: OrderRequest }>(

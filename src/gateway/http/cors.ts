@@ -47,7 +47,7 @@ export async function createCors({ origins, maxAge = 5_000, ...rest }: CorsOptio
 }
 
 /** Recognizes a preflight: Fetch Standard, section 'CORS protocol', 'HTTP requests'. */
-function isPreflight({ method, headers }: FastifyRequest): boolean {
+export function isPreflight({ method, headers }: FastifyRequest): boolean {
   return (
     method === 'OPTIONS' &&
     headers.origin !== undefined &&

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
+import type { Clock } from '../../internal/clock.ts';
 import { CallerWait } from '../../policies/caller-wait.ts';
 import { Rejection } from '../problem.ts';
 
@@ -31,15 +32,24 @@ export class Upload extends Readable {
   readonly #maxSize: number;
   readonly #reject: (rejection: Rejection) => void;
   /** Tells while the client is to send more. */
-  readonly wait = new CallerWait();
+  readonly wait: CallerWait;
   readonly #silence: NodeJS.Timeout;
   #size = 0;
 
-  /** @param reject is called if more than `maxSize` bytes come, or none for too long */
-  constructor(request: IncomingMessage, maxSize: number, reject: (rejection: Rejection) => void) {
+  /**
+   * @param clock the clock of the call
+   * @param reject is called if more than `maxSize` bytes come, or none for too long
+   */
+  constructor(
+    request: IncomingMessage,
+    maxSize: number,
+    clock: Clock,
+    reject: (rejection: Rejection) => void,
+  ) {
     super({ highWaterMark: request.readableHighWaterMark });
     this.#request = request;
     this.#maxSize = maxSize;
+    this.wait = new CallerWait(clock);
     this.#reject = reject;
     this.#silence = setTimeout(this.#onSilence, MAX_SILENCE);
     request.on('data', this.#onData).on('end', this.#onEnd);

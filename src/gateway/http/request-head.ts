@@ -4,6 +4,7 @@ import { IDENTITY_HEADER } from '../auth/identity-signer.ts';
 import { Rejection } from '../problem.ts';
 import { toDashes } from './header-name.ts';
 import { parseTarget, type RequestTarget } from './request-target.ts';
+import { extendVia } from './via.ts';
 
 /** The head of a request, checked. */
 export interface RequestHead {
@@ -33,6 +34,7 @@ type HeaderKind =
   | 'content-length'
   | 'expect'
   | 'cookie'
+  | 'via'
   | 'single';
 
 const KINDS: ReadonlyMap<string, HeaderKind> = new Map([
@@ -73,6 +75,7 @@ const KINDS: ReadonlyMap<string, HeaderKind> = new Map([
   ['content-length', 'content-length'],
   ['expect', 'expect'],
   ['cookie', 'cookie'],
+  ['via', 'via'],
   // Of these, one server would take the first and another the last.
   ['content-type', 'single'],
   ['idempotency-key', 'single'],
@@ -104,14 +107,15 @@ const HOST = /^(?:[\w-]+(?:\.[\w-]+)*\.?|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
 /**
  * Reads the head of a request in one pass, and makes the checks that Node's parser leaves out.
  *
+ * @param viaName the name of the gateway in `Via`
  * @throws Rejection
  */
-export function readHead(request: IncomingMessage): RequestHead {
+export function readHead(request: IncomingMessage, viaName: string): RequestHead {
   const { method, httpVersionMajor, rawHeaders } = request;
   checkVersion(request);
   if (!FORWARDED_METHODS.has(method!))
     throw new Rejection(405, 'method-not-allowed', `The gateway takes no ${method}.`);
-  const reader = new HeadReader(request.httpVersion);
+  const reader = new HeadReader(request.httpVersion, viaName);
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = rawHeaders[index]!;
     // HTTP/2 has its pseudo headers here.
@@ -152,6 +156,8 @@ function endsAfterHead(request: IncomingMessage): boolean {
 class HeadReader {
   readonly headers: string[] = [];
   readonly #version: string;
+  readonly #viaName: string;
+  #via = '';
   #host: string | undefined = undefined;
   #contentLength: number | undefined = undefined;
   #chunked = false;
@@ -159,8 +165,9 @@ class HeadReader {
   /** The index of the cookies in `headers`. */
   #cookies = -1;
 
-  constructor(version: string) {
+  constructor(version: string, viaName: string) {
     this.#version = version;
+    this.#viaName = viaName;
   }
 
   add(name: string, value: string): void {
@@ -201,6 +208,9 @@ class HeadReader {
       case 'cookie':
         this.#addCookie(value);
         break;
+      case 'via':
+        this.#via = this.#via === '' ? value : `${this.#via}, ${value}`;
+        break;
       case 'single':
         if (indexOfHeader(this.headers, name) !== -1) throw badRequest(`it has more than one ${name}`);
         this.headers.push(name, value);
@@ -221,6 +231,7 @@ class HeadReader {
     const contentLength = this.#contentLength;
     if (this.#chunked && contentLength !== undefined)
       throw badRequest('it has both Content-Length and Transfer-Encoding');
+    this.headers.push('via', extendVia(this.#via, this.#version, this.#viaName));
     return {
       target,
       authority: given,

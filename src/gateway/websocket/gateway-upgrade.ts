@@ -82,7 +82,7 @@ export class GatewayUpgrade implements IncomingUpgrade {
   }
 
   #readHead(): RequestHead {
-    const head = readHead(this.#request);
+    const head = readHead(this.#request, this.#resources.viaName);
     if (this.#state.authenticator === undefined) return head;
     return { ...head, headers: takeTokenFromProtocols(head.headers) };
   }

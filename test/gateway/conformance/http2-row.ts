@@ -20,7 +20,7 @@ export function rejected(result: number | string): Http2Outcome {
 }
 
 export function forwarded(line: string, options: Parameters<typeof received>[1] = {}): Http2Outcome {
-  return { result: 200, bytes: received(line, options) };
+  return { result: 200, bytes: received(line, { version: '2.0', ...options }) };
 }
 
 interface Pseudo {
@@ -53,4 +53,7 @@ export function post(more: readonly Field[], body: string): Buffer[] {
 }
 
 /** The body of one byte, for which the client gave no length. */
-export const CHUNKED = received('POST /a', { body: `transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n` });
+export const CHUNKED = received('POST /a', {
+  version: '2.0',
+  body: `transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n`,
+});

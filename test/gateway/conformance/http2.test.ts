@@ -31,7 +31,7 @@ describe('a gateway that speaks HTTP/2', () => {
       next.close();
       expect({ result, bytes: service.received.sort().join('') }).toEqual({
         ...outcome,
-        bytes: outcome.bytes + received('GET /next'),
+        bytes: outcome.bytes + received('GET /next', { version: '2.0' }),
       });
     });
   }

@@ -71,6 +71,8 @@ interface ReceivedOptions {
   /** The host as the client gave it; empty for none. */
   host?: string;
   forwarding?: string;
+  /** The version of HTTP by which the gateway got the request. */
+  version?: string;
   /** The lines of the trace and of who the caller is, each with its line end. */
   trace?: string;
   /** The framing and the body, from the line of the framing on. */
@@ -82,10 +84,15 @@ interface ReceivedOptions {
 /** Gives the bytes of a request as the service gets it: these, and nothing else. */
 export function received(line: string, options: ReceivedOptions = {}): string {
   const { connection = 'keep-alive', headers = '', host = 'shop.example' } = options;
-  const { trace = '', body = '\r\n', streamed = body.startsWith('transfer-encoding') } = options;
+  const {
+    version = '1.1',
+    trace = '',
+    body = '\r\n',
+    streamed = body.startsWith('transfer-encoding'),
+  } = options;
   const { forwarding = forwardingHeaders({ host }) } = options;
   const timeout = streamed ? '' : 'x-request-timeout: TIMEOUT\r\n';
-  return `${line} HTTP/1.1\r\nhost: INSTANCE\r\nconnection: ${connection}\r\n${headers}${forwarding}x-request-id: ID\r\n${trace}${timeout}${body}`;
+  return `${line} HTTP/1.1\r\nhost: INSTANCE\r\nconnection: ${connection}\r\n${headers}via: ${version} GATEWAY\r\n${forwarding}x-request-id: ID\r\n${trace}${timeout}${body}`;
 }
 
 /** Writes the headers that tell the service who the client is. */
@@ -104,6 +111,7 @@ export function forwardingHeaders({
 export function mask(bytes: string): string {
   return bytes
     .replace(/^host: 127\.0\.0\.1:\d+\r$/gm, 'host: INSTANCE\r')
+    .replace(/ holdfast-[\da-f]{12}\r$/gm, ' GATEWAY\r')
     .replace(/^x-request-id: [\da-f-]{36}\r$/gm, 'x-request-id: ID\r')
     .replace(/^x-request-timeout: \d+\r$/gm, 'x-request-timeout: TIMEOUT\r');
 }

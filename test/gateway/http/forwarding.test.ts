@@ -31,6 +31,7 @@ describe('a gateway that forwards a request', () => {
         'x-request-id',
         'traceparent',
         'tracestate',
+        'via',
         'x-request-timeout',
       ].sort(),
     );

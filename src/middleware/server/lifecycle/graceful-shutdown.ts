@@ -1,3 +1,4 @@
+import { deregistrationSignals } from '../../../discovery/deregistration-signals.ts';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { ServerClosedError } from '../../../errors.ts';
 import { Emitter } from '../../../internal/emitter.ts';
@@ -247,10 +248,12 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   readonly #onSignal = (name: NodeJS.Signals) => {
     if (this.#signalledAt === undefined) {
       this.#signalledAt = performance.now();
-      void this.shutDown(name).then(() => {
-        // Another listener of the signal decides, or another shutdown is not done yet.
-        if (process.listenerCount(name) === 0) exitBySignal(name);
-      });
+      void this.shutDown(name)
+        .then(() => deregistrationSignals.closed)
+        .then(() => {
+          // Another listener of the signal decides, or another shutdown is not done yet.
+          if (process.listenerCount(name) === 0) exitBySignal(name);
+        });
     } else if (performance.now() - this.#signalledAt >= SAME_SIGNAL_WINDOW) {
       exitBySignal(name);
     }

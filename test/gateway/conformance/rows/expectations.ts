@@ -33,7 +33,7 @@ export const EXPECTATIONS: readonly Row[] = [
   [
     '100-continue in HTTP/1.0, which has no such thing',
     `POST /a HTTP/1.0\r\n${HOST}Expect: 100-continue\r\nContent-Length: 1\r\n\r\na`,
-    forwarded(RECEIVED, 'ends'),
+    forwarded(received('POST /a', { version: '1.0', body: 'content-length: 1\r\n\r\na' }), 'ends'),
   ],
   [
     '100-continue for a body that is too long',

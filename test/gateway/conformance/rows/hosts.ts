@@ -19,7 +19,11 @@ export const HOSTS: readonly Row[] = [
   ['a Host that is an IPv6 address', host('[2001:db8::1]:80'), to('[2001:db8::1]:80')],
   ['a Host with spaces around it', host(' \tshop.example \t'), to('shop.example')],
   ['no Host', host(), BAD, BY_NODE],
-  ['no Host in HTTP/1.0', 'GET /a HTTP/1.0\r\n\r\n', forwarded(received('GET /a', { host: '' }), 'ends')],
+  [
+    'no Host in HTTP/1.0',
+    'GET /a HTTP/1.0\r\n\r\n',
+    forwarded(received('GET /a', { version: '1.0', host: '' }), 'ends'),
+  ],
   ['an empty Host', host(''), BAD],
   ['two Hosts', host('shop.example', 'other.example'), BAD],
   ['the same Host twice', host('shop.example', 'shop.example'), BAD],

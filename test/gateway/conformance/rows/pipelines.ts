@@ -1,6 +1,7 @@
 import { BY_PARSER, get, HOST, type Outcome, post, type Row, received } from '../row.ts';
 
 const A = received('GET /a');
+const A_BY_1_0 = received('GET /a', { version: '1.0' });
 
 function all(
   by: Outcome['by'],
@@ -42,7 +43,12 @@ export const PIPELINES: readonly Row[] = [
   ],
   ['a valid request, then a malformed one', `${get('/a')}GET /b HTTP/1.1\r\nX A: 1\r\n\r\n`, ONE, BY_FASTIFY],
   ['a malformed request, then a valid one', `GET /b HTTP/1.1\r\nX A: 1\r\n\r\n${get('/a')}`, BY_PARSER],
-  ['a request in HTTP/1.0, then another one', `GET /a HTTP/1.0\r\n${HOST}\r\n${get('/b')}`, ONE, BY_FASTIFY],
+  [
+    'a request in HTTP/1.0, then another one',
+    `GET /a HTTP/1.0\r\n${HOST}\r\n${get('/b')}`,
+    all('service', [200], A_BY_1_0, 'ends'),
+    all('parser', [400], A_BY_1_0, 'ends'),
+  ],
   [
     'a request that ends the connection, then another one',
     get('/a', 'Connection: close\r\n') + get('/b'),

@@ -504,6 +504,23 @@ describe('a signal to a process with a graceful shutdown', () => {
     expect(exited).not.toHaveBeenCalled();
   });
 
+  it('a signal ends the process once the registrars are closed that listen for it by themselves', async () => {
+    nobodyElseListens();
+    const exited = exit();
+    const discovery = new InMemoryServiceDiscovery();
+    const deregistered = defer<boolean>();
+    vi.spyOn(discovery, 'deregister').mockReturnValue(deregistered.promise);
+    const instance = { serviceName: service, host: '10.0.0.1', port: 8_001 };
+    await new ServiceRegistrar({ discovery, instance, deregisterOn: 'SIGTERM' }).register();
+    gracefulShutdown({ drainDelay: 0 });
+    sigterm();
+    await pass(1_000);
+    expect(exited).not.toHaveBeenCalled();
+    deregistered.resolve(true);
+    await flush();
+    expect(exited).toHaveBeenCalledExactlyOnceWith(143);
+  });
+
   it('a signal ends the process when the last of several shutdowns is done', async () => {
     nobodyElseListens();
     const exited = exit();
