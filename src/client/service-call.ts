@@ -191,7 +191,7 @@ export function buildSearch(query: CallQuery): string {
       const hint =
         value instanceof Date ? 'toISOString(), say' : 'as a string, or several with a list of strings';
       throw new InvalidRequestError(
-        `the query '${name}' must be a string, a number, true or false, or a list of them; got ${shown(value)}: give it ${hint}`,
+        `the query ${shown(name)} must be a string, a number, true or false, or a list of them; got ${shown(value)}: give it ${hint}`,
       );
     }
     search.append(name, String(value));

@@ -1,6 +1,7 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import {
   any,
   duration,
@@ -409,7 +410,8 @@ function partitionList(value: unknown, option: string): void {
   value.forEach((partition: { name?: unknown; share?: unknown } | null, index) => {
     nonEmptyString(partition?.name, `${option}[${index}].name`);
     ratio(partition?.share, `${option}[${index}].share`);
-    if (names.has(partition?.name)) throw new TypeError(`${option} has two of the name '${partition?.name}'`);
+    if (names.has(partition?.name))
+      throw new TypeError(`${option} has two of the name ${shown(partition?.name)}`);
     names.add(partition?.name);
     total += partition?.share as number;
   });

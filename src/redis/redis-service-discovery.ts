@@ -16,6 +16,7 @@ import {
 import { Watchers } from '../discovery/watchers.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { shown } from '../internal/shown.ts';
 import {
   boolean,
   integer,
@@ -463,7 +464,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     const key = hash('sha256', `${serviceName} ${instanceId}`, 'base64url');
     if (this.#warnedOf.has(key) || this.#warnedOf.size >= MAX_WARNINGS) return;
     this.#warnedOf.add(key);
-    const entry = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
+    const entry = `${shown(instanceId)} of '${serviceName}' in Redis at ${this.#connection.address}`;
     process.emitWarning(`${entry} is not a registration, and is left out: ${error}`, {
       type: 'HoldfastDiscoveryWarning',
     });

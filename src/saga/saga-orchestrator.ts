@@ -5,6 +5,7 @@ import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import { boolean, nonEmptyString, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
 import type { SagaDefinition } from './define-saga.ts';
 import { describeAttempt } from './describe-error.ts';
@@ -286,7 +287,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
     const names = plan.steps.map(({ name }) => `'${name}'`);
-    throw new RangeError(`the saga '${plan.name}' has no step '${step}', but ${names.join(', ')}`);
+    throw new RangeError(`the saga '${plan.name}' has no step ${shown(step)}, but ${names.join(', ')}`);
   }
 
   /** @throws SagaNotFoundError */

@@ -4,6 +4,7 @@ import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
 import { jitter } from '../../../internal/jitter.ts';
 import type { Compensated } from '../../../internal/request-context.ts';
+import { shown } from '../../../internal/shown.ts';
 import type { Abortable } from '../../../policies/abort.ts';
 import type { GuardedRequest, IncomingRequest } from '../guard/incoming-request.ts';
 import type { LocalResponse } from '../guard/local-response.ts';
@@ -357,5 +358,5 @@ function checkMissing(required: boolean): Rejection | undefined {
 function checkKeyState(found: KeyState): CompensatedState {
   if (found.state === 'locked' || found.state === 'done' || found.state === 'revoked') return found;
   const { state } = found as { state: unknown };
-  throw new TypeError(`a store of idempotency keys gave '${state}', which is no state of a key here`);
+  throw new TypeError(`a store of idempotency keys gave ${shown(state)}, which is no state of a key here`);
 }
