@@ -75,7 +75,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   wellOther: boolean | undefined = undefined;
   /** attempt is the number of the latest attempt. */
   attempt = 1;
-  /** instanceId is the instance that the latest attempt went to. */
+  /** instanceId is the instance that the latest attempt went to; undefined until it has one. */
   instanceId: string | undefined = undefined;
   /** startedAt is when the latest attempt began. */
   startedAt = 0;
@@ -122,6 +122,11 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   markSent(): void {
     this.sent = true;
     this.bodyConsumed = true;
+  }
+
+  beginRetry(attempt: number): void {
+    this.attempt = attempt;
+    this.instanceId = undefined;
   }
 
   /** Whether the call can be sent again should its attempt fail. Few picks of an instance ask for it. */

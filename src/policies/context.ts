@@ -20,6 +20,8 @@ export interface CallRecord {
   readonly retryable?: boolean | undefined;
   /** Tells while the call waits for its caller, which counts for no Timeout and is no slowness. */
   readonly callerWait?: CallerWait | undefined;
+  /** Is told that a retry begins, before any policy further in may reject it. */
+  beginRetry?(attempt: number): void;
 }
 
 /** Tells an operation about the call that it is part of. */

@@ -254,6 +254,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
         call.attempts = number;
         call.since = spentRetries.latest;
         call.context = call.first.at(number);
+        call.first.call.beginRetry?.(number);
         if (!outcome.ok && earlier.length < MAX_ERRORS) earlier.push(outcome.error);
         outcome = await settle(call.operation, call.context);
         dropped = false;
