@@ -50,7 +50,7 @@ export interface ServiceClientOptions {
   resilience?: boolean | undefined;
   /**
    * Tells the time, and sets the timers of the policies and of the balancer that are made here;
-   * policies and a `loadBalancer` that are given have their own. Sockets keep to real time. Default:
+   * policies and a `loadBalancer` that are given must have the same. Sockets keep to real time. Default:
    * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
