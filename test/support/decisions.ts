@@ -57,7 +57,7 @@ export interface AwaitedDecision {
   run(decide: () => boolean | PromiseLike<boolean>): Promise<boolean>;
 }
 
-/** What is no key of a call. */
+/** Values that are no key of a call. */
 const NO_KEYS = [5, 5n, true, null, {}, Symbol('key'), () => 'key'];
 
 const fails = () => Promise.reject(new Error('down'));

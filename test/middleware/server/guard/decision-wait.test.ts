@@ -15,7 +15,7 @@ const caller = { kind: 'jwt', subject: 'u1', scopes: new Set<string>(), issuer: 
 
 interface Case {
   readonly option: string;
-  /** What the function may decide in time. */
+  /** decision is one that the function may make in time. */
   readonly decision: unknown;
   readonly headers: Record<string, string>;
   options(decide: () => never, store: InMemoryIdempotencyStore): ServerGuardOptions;
