@@ -30,9 +30,11 @@ async function createRedisDiscovery(
     () => import('../redis/redis-service-discovery.ts'),
   );
   const discovery = new RedisServiceDiscovery({ redis: url, ...redis });
-  discovery.on('stale', ({ serviceName, error }) => {
+  discovery.on('stale', ({ serviceName, error, known }) => {
     const reason = redactPassword((error as Error).message, url);
-    log.warn(`the instances of '${serviceName}' may be out of date: ${reason}`);
+    log.warn(
+      `the instances of '${serviceName}' ${known ? 'may be out of date' : 'are not known'}: ${reason}`,
+    );
   });
   discovery.on('fresh', ({ serviceName }) => {
     log.info(`the instances of '${serviceName}' are up to date again`);

@@ -11,6 +11,7 @@ import {
 } from '../errors.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
 import { type CallContext, Context, toContext } from '../policies/context.ts';
@@ -144,9 +145,8 @@ export class CallEngine {
 
   #addPolicies(service: string): ServicePolicies {
     if (isName(service)) return this.#policies.get(service);
-    const shown = typeof service === 'string' ? JSON.stringify(service).slice(0, 100) : typeof service;
     throw new InvalidRequestError(
-      `the service of a call must be a name of letters, digits and . _ : - (at most 128); got ${shown}`,
+      `the service of a call must be a name of letters, digits and . _ : - (at most 128); got ${shown(service)}`,
     );
   }
 

@@ -125,7 +125,7 @@ function rejectUnknown(name: string): void {
   if (name in Object.prototype) return;
   const near = ALIASES[name] ?? nearestName(name, NAMES);
   const hint = near === undefined ? `a call has ${NAMES.join(', ')}` : `did you mean '${near}'?`;
-  throw new InvalidRequestError(`a call has no '${name.slice(0, 100)}': ${hint}`);
+  throw new InvalidRequestError(`a call has no ${shown(name)}: ${hint}`);
 }
 
 const REQUEST_OPTIONS: readonly string[] = ['timeout', 'retries', 'idempotencyKey', 'hashKey', 'select'];

@@ -2,9 +2,8 @@ import type { AcquireOptions } from '../balancing/acquire-options.ts';
 import type { Lease } from '../balancing/lease.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError, InvalidRequestError } from '../errors.ts';
-import { nameCaller } from '../internal/caller-frames.ts';
+import { nameFirstCaller } from '../internal/caller-frames.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
-import { processState } from '../internal/process-state.ts';
 import { shown } from '../internal/shown.ts';
 import type { Abortable } from '../policies/abort.ts';
 import type { CallerWait } from '../policies/caller-wait.ts';
@@ -76,7 +75,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   wellOther: boolean | undefined = undefined;
   /** attempt is the number of the latest attempt. */
   attempt = 1;
-  /** instanceId is the instance that the latest attempt went to. */
+  /** instanceId is the instance that the latest attempt went to; undefined until it has one. */
   instanceId: string | undefined = undefined;
   /** startedAt is when the latest attempt began. */
   startedAt = 0;
@@ -123,6 +122,11 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   markSent(): void {
     this.sent = true;
     this.bodyConsumed = true;
+  }
+
+  beginRetry(attempt: number): void {
+    this.attempt = attempt;
+    this.instanceId = undefined;
   }
 
   /** Whether the call can be sent again should its attempt fail. Few picks of an instance ask for it. */
@@ -206,9 +210,6 @@ function shorten(text: string, max: number): string {
   return text.length <= max ? text : `${text.slice(0, max)}…`;
 }
 
-/** Errors that the caller of a call has got, with a stack that names it. */
-const delivered = processState('delivered-errors', () => new WeakSet<object>());
-
 /**
  * Completes the error that a call ends with, before its caller gets it: the error says what was called,
  * and its stack names the functions that await the call. The first of several callers that share a call
@@ -218,9 +219,7 @@ const delivered = processState('delivered-errors', () => new WeakSet<object>());
 export function completeError(error: unknown, state: CallState, source: Abortable | undefined): void {
   if (source?.reason === error && !(error instanceof InvalidRequestError)) return;
   describeCall(error, state);
-  if (!(error instanceof HoldfastError) || error.call === undefined || delivered.has(error)) return;
-  delivered.add(error);
-  nameCaller(error);
+  if (error instanceof HoldfastError && error.call !== undefined) nameFirstCaller(error);
 }
 
 /** Gives the state of the call whose context a policy of its service got. */

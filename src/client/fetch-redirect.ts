@@ -1,5 +1,6 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import type { FetchRequest } from './fetch-request.ts';
 import type { MeshTargets } from './mesh-target.ts';
 import { isRetrieval } from './methods.ts';
@@ -43,7 +44,7 @@ export function followRedirect(
   { status, location, instance }: Redirect,
   { service, targets, redirect }: RedirectRules,
 ): FetchRequest {
-  const where = `'${service}' redirects to ${JSON.stringify(location.split(/[?#]/, 1)[0]).slice(0, 200)}`;
+  const where = `'${service}' redirects to ${shown(location.split(/[?#]/, 1)[0])}`;
   if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request has redirect: 'error'`);
   const url = URL.canParse(location, sent.url.href)
     ? toServiceUrl(new URL(location, sent.url), sent.url, instance)

@@ -2,6 +2,7 @@ import type { Candidate } from '../balancing/strategy.ts';
 import { ServiceResponseError } from '../errors.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
 import { isThenable } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import { anObject, integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { withDefaults } from '../internal/with-defaults.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
@@ -167,7 +168,7 @@ function changeRequest(call: CallState, changes: object): void {
   const what = "what Retry option 'beforeRetry' gives";
   anObject(changes, what);
   const { headers, ...others } = changes as RetryChanges;
-  for (const name in others) throw new TypeError(`${what} has only 'headers'; got '${name}'`);
+  for (const name in others) throw new TypeError(`${what} has only 'headers'; got ${shown(name)}`);
   if (headers !== undefined && headers !== null) call.headers = replaceHeaders(call.headers, headers);
 }
 

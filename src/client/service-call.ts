@@ -20,6 +20,11 @@ export type CallQuery =
   | Readonly<Record<string, QueryValue | readonly QueryValue[]>>
   | Iterable<readonly [string, QueryValue | readonly QueryValue[]]>;
 
+/**
+ * The value of a header; a list stands for the header once with each. Undefined leaves the header out, as
+ * undici's `request`, axios and got do, where `fetch` sends the text 'undefined': a credential that is
+ * missing makes a request without it, which the service rejects.
+ */
 export type HeaderValue = string | number | readonly string[] | undefined;
 
 /**
@@ -193,7 +198,7 @@ export function buildSearch(query: CallQuery): string {
       const hint =
         value instanceof Date ? 'toISOString(), say' : 'as a string, or several with a list of strings';
       throw new InvalidRequestError(
-        `the query '${name}' must be a string, a number, true or false, or a list of them; got ${shown(value)}: give it ${hint}`,
+        `the query ${shown(name)} must be a string, a number, true or false, or a list of them; got ${shown(value)}: give it ${hint}`,
       );
     }
     search.append(name, String(value));

@@ -5,6 +5,7 @@ import { isName } from '../discovery/service-instance.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import { anObject, boolean, hasMethods, validateOptions } from '../internal/validate.ts';
 import { withDefaults } from '../internal/with-defaults.ts';
 import { type Abortable, toAbortable } from '../policies/abort.ts';
@@ -49,7 +50,7 @@ export interface ServiceClientOptions {
   resilience?: boolean | undefined;
   /**
    * Tells the time, and sets the timers of the policies and of the balancer that are made here;
-   * policies and a `loadBalancer` that are given have their own. Sockets keep to real time. Default:
+   * policies and a `loadBalancer` that are given must have the same. Sockets keep to real time. Default:
    * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
@@ -243,9 +244,9 @@ function createBalancer({ discovery, resilience }: ServiceClientOptions, clock: 
 function serviceTable(value: unknown, option: string): void {
   anObject(value, option);
   for (const [name, own] of Object.entries(value as object)) {
-    anObject(own, `${option}, service '${name}'`);
     if (!isName(name))
-      throw new TypeError(`${option} must be options by the name of a service; got '${name}'`);
+      throw new TypeError(`${option} must be options by the name of a service; got ${shown(name)}`);
+    anObject(own, `${option}, service '${name}'`);
   }
 }
 

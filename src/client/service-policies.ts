@@ -1,6 +1,6 @@
 import type { Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import type { Clock } from '../internal/clock.ts';
+import { type Clock, clockOf, findCommonClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
@@ -115,6 +115,7 @@ export class ServicePolicies implements ServicePolicyHandles {
     else if (cache !== false || options.coalesce)
       this.caching = new HttpCaching(withDefaults({ clock }, cache || {}));
     this.#timeout = this.#timeoutOf(options.timeout ?? 30_000, 'call');
+    this.#checkClocks();
     this.#pipeline = new Pipeline(
       {
         caching: this.caching,
@@ -129,7 +130,6 @@ export class ServicePolicies implements ServicePolicyHandles {
       },
       timeouts,
     );
-    this.createInstancePolicies();
     this.breakerRule.onClose(onClose);
     this.#own = this.#findOwn(options);
     this.#ownListeners = listenersOf(this.#own);
@@ -232,6 +232,19 @@ export class ServicePolicies implements ServicePolicyHandles {
       this.caching === cache ? undefined : this.caching?.cache,
     ];
     return own.filter((policy) => policy !== undefined) as Emitter<never>[];
+  }
+
+  /** Checks that all policies, those that the user has made too, go by the clock of the client. */
+  #checkClocks(): void {
+    const { retry, circuitBreaker, hedge, adaptiveThrottle, rateLimiter: rateLimit } = this;
+    const { bulkhead, adaptiveConcurrency, attemptTimeout } = this.createInstancePolicies();
+    const calls = { timeout: this.#timeout, retry, circuitBreaker, hedge, adaptiveThrottle, rateLimit };
+    const policies = { ...calls, cache: this.caching?.cache, bulkhead, adaptiveConcurrency, attemptTimeout };
+    const clocks = Object.entries(policies).map(
+      ([name, policy]) => [`option '${name}'`, clockOf(policy)] as const,
+    );
+    const owner = `ServiceClient, service '${this.#serviceName}'`;
+    findCommonClock(owner, [["option 'clock'", this.clock], ...clocks]);
   }
 
   #timeoutOf(timeout: number | Timeout | false, use: 'call' | 'attempt'): Timeout | undefined {

@@ -4,6 +4,7 @@ import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import {
   anObject,
   type Check,
@@ -88,7 +89,7 @@ const checkPath: Check = (value, option) => {
   nonEmptyString(value, option);
   const path = value as string;
   if (!path.startsWith('/') || urlOn(ANY_ADDRESS, path) === undefined) {
-    throw new TypeError(`${option} must be a path such as '/health'; got '${path}'`);
+    throw new TypeError(`${option} must be a path such as '/health'; got ${shown(path)}`);
   }
 };
 
@@ -100,7 +101,7 @@ const connectOptions: Check = (value, option) => {
 /** A name that no registry can have could never have an instance. */
 const serviceName: Check = (value, option) => {
   nonEmptyString(value, option);
-  if (!isName(value)) throw new TypeError(`${option} must be names of services; got '${value}'`);
+  if (!isName(value)) throw new TypeError(`${option} must be names of services; got ${shown(value)}`);
 };
 
 const status = integer(100, 599);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import { InvalidInstanceError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
+import { shown } from '../internal/shown.ts';
 import { anObject } from '../internal/validate.ts';
 import { isUnspecified } from './local-host.ts';
 
@@ -95,9 +96,7 @@ export function checkFields(registration: object): void {
     if ((FIELDS as readonly string[]).includes(field)) continue;
     const meant = nearestName(field, FIELDS);
     const hint = meant === undefined ? `its fields are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`;
-    throw new InvalidInstanceError(
-      `an instance has no field ${JSON.stringify(field).slice(0, 100)}: ${hint}`,
-    );
+    throw new InvalidInstanceError(`an instance has no field ${shown(field)}: ${hint}`);
   }
 }
 
@@ -166,7 +165,7 @@ export function checkChanges(changes: InstanceChanges): void {
   for (const field of Object.keys(changes)) {
     if (!CHANGEABLE.includes(field)) {
       throw new InvalidInstanceError(
-        `the ${field} of an instance cannot be changed, only its ${CHANGEABLE.join(', ')}: register it again`,
+        `the field ${shown(field)} of an instance cannot be changed, only its ${CHANGEABLE.join(', ')}: register it again`,
       );
     }
   }
@@ -238,13 +237,7 @@ export function checkStatus(status: unknown): void {
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {
   if (valid) return;
-  const shown =
-    typeof value === 'string'
-      ? JSON.stringify(value).slice(0, 100)
-      : typeof value === 'object' && value !== null
-        ? 'an object'
-        : String(value);
-  throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
+  throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown(value)}`);
 }
 
 function checkObject(value: unknown, what: string): void {

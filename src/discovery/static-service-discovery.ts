@@ -1,5 +1,6 @@
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { shown } from '../internal/shown.ts';
 import {
   anObject,
   MAX_DELAY,
@@ -287,7 +288,7 @@ function parseOrigin(text: string): Omit<InstanceRegistration, 'serviceName'> {
     url !== undefined && /^https?:$/.test(url.protocol) && `${url.pathname}${url.search}${url.hash}` === '/';
   if (!plain || url.username !== '' || url.password !== '') {
     throw new InvalidInstanceError(
-      `an instance must be given as http://host:port or https://host:port; got '${text}'`,
+      `an instance must be given as http://host:port or https://host:port; got ${shown(text)}`,
     );
   }
   const protocol = url.protocol === 'https:' ? 'https' : 'http';

@@ -39,7 +39,7 @@ export interface EventCodecOptions<Events extends EventMap = EventMap> {
 const anySchema = (value: unknown, option: string) => {
   anObject(value, option);
   for (const [type, schema] of Object.entries(value as object)) {
-    checkEventType(type, `the key '${type}' of ${option}`);
+    checkEventType(type, `the key ${shown(type)} of ${option}`);
     hasMethods('validate')(
       (schema as StandardSchema | undefined)?.['~standard'],
       `${option}['${type}']['~standard']`,
@@ -182,7 +182,7 @@ export class EventCodec implements EventReader {
     if (unknown !== undefined) {
       throw invalid(
         given,
-        `it has no field '${unknown}'; its fields are ${[...NEW_EVENT_FIELDS].join(', ')}`,
+        `it has no field ${shown(unknown)}; its fields are ${[...NEW_EVENT_FIELDS].join(', ')}`,
       );
     }
     if (given.metadata !== undefined) checkMetadata(given);

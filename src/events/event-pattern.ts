@@ -1,3 +1,4 @@
+import { shown } from '../internal/shown.ts';
 import { matching } from '../internal/validate.ts';
 
 const TYPE = /^(?=.{1,128}$)[\w-]+(\.[\w-]+)*$/;
@@ -35,7 +36,9 @@ export function parsePattern(pattern: string, option: string): ParsedPattern {
   const topic = topicOf(pattern);
   if (!pattern.endsWith('.*')) return { pattern, topic, matches: (type) => type === pattern };
   if (pattern !== `${topic}.*`) {
-    throw new TypeError(`${option} must be a type, or all of a topic such as ${topic}.*; got '${pattern}'`);
+    throw new TypeError(
+      `${option} must be a type, or all of a topic such as ${topic}.*; got ${shown(pattern)}`,
+    );
   }
   return { pattern, topic, matches: (type) => topicOf(type) === topic };
 }

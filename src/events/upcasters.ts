@@ -1,4 +1,5 @@
 import { isThenable } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import { anObject, isFunction } from '../internal/validate.ts';
 import { createAttemptError } from './attempt-error.ts';
 import { invalid } from './check-event.ts';
@@ -30,7 +31,7 @@ export class Upcasters {
     anObject(options, option);
     for (const [type, steps] of Object.entries(options)) {
       const name = `${option}['${type}']`;
-      checkEventType(type, `the key '${type}' of ${option}`);
+      checkEventType(type, `the key ${shown(type)} of ${option}`);
       this.#chains.set(type, readChain(steps, name));
     }
   }

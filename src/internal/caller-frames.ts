@@ -27,6 +27,16 @@ export function nameCaller(error: unknown, below: (...args: never[]) => unknown 
   }
 }
 
+/** Errors whose stack names the first of the callers that they reached. */
+const named = processState('named-errors', () => new WeakSet<object>());
+
+/** Does as `nameCaller` does, for an error that several callers may get: the first one stays named. */
+export function nameFirstCaller(error: unknown): void {
+  if (!(error instanceof HoldfastError) || named.has(error)) return;
+  named.add(error);
+  nameCaller(error, nameFirstCaller);
+}
+
 /**
  * Rejects with an error that a timer has made, whose stack names the functions that await the call. For
  * `resolve` of the promise that they await.

@@ -1,4 +1,5 @@
 import { clearTimeout as clearTimeoutOfNode, setTimeout as setTimeoutOfNode } from 'node:timers';
+import { processState } from './process-state.ts';
 import { type Check, hasMethods, number } from './validate.ts';
 
 /**
@@ -15,13 +16,43 @@ export interface Clock {
 
 /**
  * The clock of this process. It looks up the globals at each use, so that it follows fake timers,
- * whenever a test installs them.
+ * whenever a test installs them. Policies of several copies of the package have the same one.
  */
-export const systemClock: Clock = {
+export const systemClock: Clock = processState('system-clock', () => ({
   now: () => performance.now(),
-  setTimeout: (callback, delay) => setTimeout(callback, delay),
-  clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),
-};
+  setTimeout: (callback: () => void, delay: number) => setTimeout(callback, delay),
+  clearTimeout: (timer: unknown) => clearTimeout(timer as NodeJS.Timeout | undefined),
+}));
+
+/** The property by which a policy tells its clock; undefined or absent where it reads no time. */
+export const CLOCK: unique symbol = Symbol.for('holdfast.clock');
+
+/** Gives the clock of a policy, if it reads the time and is one of Holdfast's. */
+export function clockOf(policy: unknown): Clock | undefined {
+  return (policy as { readonly [CLOCK]?: Clock | undefined } | undefined)?.[CLOCK];
+}
+
+/**
+ * Gives the clock of the parts of a call; undefined if none of them has one.
+ *
+ * @throws TypeError that names two parts with different clocks
+ */
+export function findCommonClock(
+  owner: string,
+  parts: Iterable<readonly [name: string, clock: Clock | undefined]>,
+): Clock | undefined {
+  let first: readonly [name: string, clock: Clock] | undefined;
+  for (const [name, clock] of parts) {
+    if (clock === undefined) continue;
+    first ??= [name, clock];
+    if (clock === first[1]) continue;
+    throw new TypeError(
+      `${owner}: ${name} has another clock than ${first[0]}. A deadline is a time of one clock: give all the ` +
+        "same object as 'clock', or none",
+    );
+  }
+  return first?.[1];
+}
 
 // Kept, since fake timers replace those of the module as well.
 const realSetTimeout: unknown = setTimeoutOfNode;

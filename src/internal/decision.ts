@@ -1,3 +1,5 @@
+import { shown } from './shown.ts';
+
 /** Whether `await` would wait for the value. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
@@ -20,20 +22,26 @@ export function decided<T>(value: T, option: string): T {
 
 /**
  * Gives back the key on which a user's function decided. An object would be another key each time,
- * so that no two calls would ever have the same one.
+ * so that no two calls would ever have the same one; and the number 1 is another key than the text '1'
+ * in memory, and the same one in a store.
  *
- * @throws TypeError that names the option if the value is a promise or any other object.
+ * @throws TypeError that names the option if the value is no string, and not undefined.
  */
 export function decidedKey(value: string | undefined, option: string): string | undefined {
   if (typeof value === 'string' || value === undefined) return value;
-  decided<unknown>(value, option);
-  const kind = typeof value as string;
-  if (value !== null && (kind === 'object' || kind === 'function' || kind === 'symbol')) {
-    throw new TypeError(
-      `${option} must give a string, or undefined; it gave ${kind === 'object' ? 'an' : 'a'} ${kind}`,
-    );
-  }
-  return value;
+  throw undecided(value, option, 'a string, or undefined');
+}
+
+/** Creates the error of a user's function that gave another value than the ones that it may decide on. */
+export function undecided(value: unknown, option: string, expected: string): TypeError {
+  return isThenable(value)
+    ? promised(value, option)
+    : new TypeError(`${option} must give ${expected}; it gave ${shown(value)}`);
+}
+
+/** Names the values on which a user's function may decide, one of them by undefined. */
+export function describeNames(names: readonly string[]): string {
+  return `${names.map(shown).join(' or ')}, or undefined for ${shown(names.at(-1))}`;
 }
 
 function promised(value: PromiseLike<unknown>, option: string): TypeError {

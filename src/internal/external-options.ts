@@ -1,4 +1,5 @@
 import { nearestName } from './near-name.ts';
+import { shown } from './shown.ts';
 import { anObject } from './validate.ts';
 
 /**
@@ -10,7 +11,7 @@ export function checkExternalOptions(value: unknown, option: string, names: Read
   for (const name of Object.keys(value as object)) {
     if (names.has(name)) continue;
     const near = nearestName(name, names);
-    if (near !== undefined) throw new TypeError(`${option} has no '${name}': did you mean '${near}'?`);
+    if (near !== undefined) throw new TypeError(`${option} has no ${shown(name)}: did you mean '${near}'?`);
   }
 }
 

@@ -1,8 +1,15 @@
-/** Gives any value as a message shows it; long ones are cut. */
+/** The most characters that are shown of a text. */
+const LONGEST = 200;
+
+/** Matches what would end the quotes, or may not be a visible character: control and formatting characters. */
+const ESCAPED = /['\\]|[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
+
+const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** Gives any value as a message shows it: on one line, without control characters; long ones are cut. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string')
-    return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value);
-  if (typeof value === 'bigint') return `${String(value).slice(0, 200)}n`;
+  if (typeof value === 'string') return quote(value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value);
+  if (typeof value === 'bigint') return `${String(value).slice(0, LONGEST)}n`;
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'object' && value !== null) return kindOf(value);
   return String(value);
@@ -19,4 +26,13 @@ function kindOf(value: object): string {
   }
   if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object';
   return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name.slice(0, 100)}`;
+}
+
+function quote(text: string): string {
+  return `'${text.replace(ESCAPED, escapeCharacter)}'`;
+}
+
+function escapeCharacter(character: string): string {
+  if (character === "'" || character === '\\') return `\\${character}`;
+  return SHORT_ESCAPES[character] ?? `\\u{${character.codePointAt(0)!.toString(16)}}`;
 }

@@ -39,8 +39,7 @@ function failRange(option: string, expected: string, value: unknown): never {
 }
 
 function describeMismatch(option: string, expected: string, value: unknown): string {
-  const got = typeof value === 'string' ? `'${value}'` : shown(value);
-  return `${option} must be ${expected}; got ${got}`;
+  return `${option} must be ${expected}; got ${shown(value)}`;
 }
 
 /**
@@ -220,7 +219,7 @@ export function validateOptions(
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
       throw new TypeError(
-        `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
+        `${owner} has no option ${shown(name)}; its options are ${Object.keys(table).join(', ')}`,
       );
     }
     if (value === undefined) continue;

@@ -25,7 +25,7 @@ const errorOf = ({ error }: { error: unknown }) => errorFields(error);
  * makes all services stale at once.
  */
 interface RedisDiscoveryEvents {
-  stale: [FailedLookup];
+  stale: [FailedLookup & { known: boolean }];
   fresh: [{ serviceName: string }];
   're-registered': [{ instance: ServiceInstance }];
   loopback: [{ instance: ServiceInstance }];
@@ -35,7 +35,10 @@ interface RedisDiscoveryEvents {
 }
 
 export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
-  stale: counted('warn', 'discovery stale: the last known instances are used', lookupFields),
+  stale: counted('warn', 'discovery not up to date: what was known is used', (event) => ({
+    ...lookupFields(event),
+    known: event.known,
+  })),
   fresh: counted('info', 'discovery up to date again', ({ serviceName }) => ({ service: serviceName })),
   're-registered': line('warn', 'instance registered again: Redis had forgotten it', instanceOf),
   loopback: line('warn', 'instance registered at a loopback address', instanceOf),

@@ -1,6 +1,7 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
-import { decided } from '../internal/decision.ts';
+import { decided, describeNames, undecided } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import {
   any,
   duration,
@@ -69,7 +70,8 @@ export interface AdaptiveConcurrencyOptions extends TimedPolicyOptions {
    */
   partitions?: readonly ConcurrencyPartition[] | undefined;
   /**
-   * Gives the name of the partition of a call. An unknown name stands for the least critical one.
+   * Gives the name of the partition of a call, at once; undefined stands for the least critical one. A
+   * call for which it gives anything else fails with a TypeError.
    */
   partition?: ((context: CallContext) => string | undefined) | undefined;
   /**
@@ -235,8 +237,12 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
 
   #partitionOf(context: CallContext): Partition {
     if (this.#partitionNamed === undefined) return this.#partitions[0]!;
-    const name = decided(this.#partitionNamed(context), "AdaptiveConcurrency option 'partition'");
-    return this.#partitions.find((partition) => partition.name === name) ?? this.#partitions.at(-1)!;
+    const name = this.#partitionNamed(context);
+    if (name === undefined) return this.#partitions.at(-1)!;
+    const found = this.#partitions.find((partition) => partition.name === name);
+    if (found !== undefined) return found;
+    const names = this.#partitions.map((partition) => partition.name);
+    throw undecided(name, "AdaptiveConcurrency option 'partition'", describeNames(names));
   }
 
   #enter(partition: Partition): void {
@@ -409,7 +415,8 @@ function partitionList(value: unknown, option: string): void {
   value.forEach((partition: { name?: unknown; share?: unknown } | null, index) => {
     nonEmptyString(partition?.name, `${option}[${index}].name`);
     ratio(partition?.share, `${option}[${index}].share`);
-    if (names.has(partition?.name)) throw new TypeError(`${option} has two of the name '${partition?.name}'`);
+    if (names.has(partition?.name))
+      throw new TypeError(`${option} has two of the name ${shown(partition?.name)}`);
     names.add(partition?.name);
     total += partition?.share as number;
   });

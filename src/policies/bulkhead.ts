@@ -1,5 +1,5 @@
 import { BulkheadFullError } from '../errors.ts';
-import { clockOption, systemClock } from '../internal/clock.ts';
+import { CLOCK, type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { duration, integer, nonEmptyString, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -46,6 +46,15 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     this.#maxQueue = options.maxQueue ?? 0;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
     this.#queue = new WaitQueue(options.clock ?? systemClock);
+  }
+
+  /**
+   * Without a queue it reads no time.
+   *
+   * @internal
+   */
+  override get [CLOCK](): Clock | undefined {
+    return this.#maxQueue === 0 ? undefined : super[CLOCK];
   }
 
   /** Calls under way. */

@@ -20,6 +20,8 @@ export interface CallRecord {
   readonly retryable?: boolean | undefined;
   /** Tells while the call waits for its caller, which counts for no Timeout and is no slowness. */
   readonly callerWait?: CallerWait | undefined;
+  /** Is told that a retry begins, before any policy further in may reject it. */
+  beginRetry?(attempt: number): void;
 }
 
 /** Tells an operation about the call that it is part of. */
@@ -174,9 +176,7 @@ const checkDeadline = either(
 /** Checks the options of each call: without a table, so as to cost next to nothing. */
 function checkCallOptions(options: CallOptions): void {
   if (typeof options !== 'object' || options === null) {
-    throw new TypeError(
-      `the options of a call must be an object, such as { signal }; got ${String(options)}`,
-    );
+    throw new TypeError(`the options of a call must be an object, such as { signal }; got ${shown(options)}`);
   }
   const { deadline, attributes, attempt } = options;
   if (deadline !== undefined && (typeof deadline !== 'number' || Number.isNaN(deadline)))
@@ -198,7 +198,7 @@ function checkCallOptions(options: CallOptions): void {
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
       throw new TypeError(
-        `a call through a policy has no option '${name}'; its options are signal, deadline, attributes, attempt`,
+        `a call through a policy has no option ${shown(name)}; its options are signal, deadline, attributes, attempt`,
       );
     }
   }

@@ -1,9 +1,10 @@
 import type { EventEmitter } from 'eventemitter3';
 import { markDetached, nameCaller } from '../internal/caller-frames.ts';
+import { CLOCK, type Clock, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type CallOptions, type Context, type Operation, toPolicyContext } from './context.ts';
 import type { Policy } from './policy.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 
 /**
  * A policy with events. It rejects a call that was aborted before it began, and turns what the
@@ -14,14 +15,21 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
   implements Policy
 {
   readonly name: string | undefined;
+  readonly #clock: Clock;
 
   /**
    * @param options checked by the policy itself, once it is an emitter.
    * @internal
    */
-  constructor(kind: string, options: PolicyOptions | undefined) {
+  constructor(kind: string, options: TimedPolicyOptions | undefined) {
     super(kind);
     this.name = options?.name;
+    this.#clock = options?.clock ?? systemClock;
+  }
+
+  /** @internal */
+  get [CLOCK](): Clock | undefined {
+    return this.#clock;
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {

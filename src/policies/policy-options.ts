@@ -12,8 +12,8 @@ export interface PolicyOptions {
 /** The options of every policy that reads the time. */
 export interface TimedPolicyOptions extends PolicyOptions {
   /**
-   * Tells the time and sets the timers. Policies of one call must have the same, since a deadline is a
-   * time of it. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   * Tells the time and sets the timers. Policies of one call must have the same object, since a deadline
+   * is a time of it: `compose()`, `resilient()` and a ServiceClient reject others. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
 }

@@ -1,3 +1,4 @@
+import { CLOCK, type Clock, clockOf, findCommonClock } from '../internal/clock.ts';
 import {
   type Labels,
   OBSERVE,
@@ -5,6 +6,7 @@ import {
   type Observation,
   observePart,
 } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import {
   anObject,
   type Check,
@@ -43,9 +45,16 @@ class Composed<F> implements Policy<F>, Observable {
   readonly #outer: Policy<F>;
   readonly #inner: Policy<F>;
 
-  constructor(outer: Policy<F>, inner: Policy<F>) {
+  readonly #clock: Clock | undefined;
+
+  constructor(outer: Policy<F>, inner: Policy<F>, clock: Clock | undefined) {
     this.#outer = outer;
     this.#inner = inner;
+    this.#clock = clock;
+  }
+
+  get [CLOCK](): Clock | undefined {
+    return this.#clock;
   }
 
   [OBSERVE](observation: Observation, labels: Labels): void {
@@ -63,7 +72,8 @@ class Composed<F> implements Policy<F>, Observable {
  * Makes one policy out of several, the outermost first: `compose(fallback, timeout, retry,
  * breaker)` retries inside the timeout, and each retry goes through the breaker.
  *
- * @throws TypeError without a policy, or if an argument is not a policy
+ * @throws TypeError without a policy, if an argument is not a policy, or if two that read the time have
+ *   different clocks
  */
 export function compose<P extends Policy<unknown>[]>(...policies: P): Policy<FallbackOf<P[number]>>;
 export function compose(...policies: Policy<unknown>[]): Policy<unknown> {
@@ -73,7 +83,11 @@ export function compose(...policies: Policy<unknown>[]): Policy<unknown> {
       throw new TypeError(`argument ${index + 1} of compose() is not a policy: it has no execute()`);
     }
   });
-  return policies.reduceRight((inner, outer) => new Composed(outer, inner));
+  const clocks = policies.map(
+    (policy, index) => [`argument ${index + 1} (${shown(policy)})`, clockOf(policy)] as const,
+  );
+  const clock = findCommonClock('compose()', clocks);
+  return policies.reduceRight((inner, outer) => new Composed(outer, inner, clock));
 }
 
 /** Calls the operation, and does nothing else. */

@@ -1,4 +1,4 @@
-import { type Clock, clockOption } from '../internal/clock.ts';
+import { CLOCK, type Clock, clockOf, clockOption, findCommonClock } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { isFunction, validateOptions } from '../internal/validate.ts';
 import { withDefaults } from '../internal/with-defaults.ts';
@@ -37,7 +37,7 @@ export interface ResilientOptions {
    */
   onDiscard?: OnDiscard | undefined;
   /**
-   * Tells the time to the policies that are made here; an instance has its own. Default:
+   * Tells the time to the policies that are made here; an instance must have the same. Default:
    * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
@@ -80,18 +80,26 @@ export class ResilientPolicy implements Policy {
       (own) =>
         new CircuitBreaker(withBreakerDefaults({ clock, resetTimeout: probeWait, failureRatio: 0.5 }, own)),
     );
-    this.#policy = composePresent(
-      this.rateLimiter,
-      toTimeout(timeout, "the call's timeout", { clock, onDiscard }),
-      this.retry,
-      this.circuitBreaker,
-      toTimeout(attemptTimeout, "the attempt's timeout", { clock, onDiscard }),
-    );
+    const parts: Record<string, Policy | undefined> = {
+      rateLimit: this.rateLimiter,
+      timeout: toTimeout(timeout, "the call's timeout", { clock, onDiscard }),
+      retry: this.retry,
+      circuitBreaker: this.circuitBreaker,
+      attemptTimeout: toTimeout(attemptTimeout, "the attempt's timeout", { clock, onDiscard }),
+    };
+    const clocks = Object.entries(parts).map(([name, part]) => [`option '${name}'`, clockOf(part)] as const);
+    findCommonClock('resilient()', clocks);
+    this.#policy = composePresent(...Object.values(parts));
   }
 
   /** @internal */
   [OBSERVE](observation: Observation, labels: Labels): void {
     observePart(this.#policy, observation, labels);
+  }
+
+  /** @internal */
+  get [CLOCK](): Clock | undefined {
+    return clockOf(this.#policy);
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {

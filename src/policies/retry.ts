@@ -53,8 +53,9 @@ export interface RetryOptions extends TimedPolicyOptions {
    * Is called before each retry, ahead of the wait for it, with the outcome that is retried and the
    * context of its attempt; its promise is awaited. It may prepare the next attempt, as by
    * refreshing a token. `false` ends the retrying with the outcome as it is; an error that it throws
-   * ends the call in its place. A caller that cancels, a Timeout and the deadline do not wait for it.
-   * Default: none.
+   * ends the call in its place. A caller that cancels, a Timeout around this Retry and the deadline do
+   * not wait for it; a Timeout within it, for each attempt, does not bound it, and `maxElapsed` is
+   * looked at only once it is done. Default: none.
    */
   beforeRetry?: BeforeRetry | undefined;
   /**
@@ -254,6 +255,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
         call.attempts = number;
         call.since = spentRetries.latest;
         call.context = call.first.at(number);
+        call.first.call.beginRetry?.(number);
         if (!outcome.ok && earlier.length < MAX_ERRORS) earlier.push(outcome.error);
         outcome = await settle(call.operation, call.context);
         dropped = false;

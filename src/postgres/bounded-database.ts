@@ -1,4 +1,5 @@
 import { DatabaseError } from '../errors.ts';
+import { rejectToCaller } from '../internal/caller-frames.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import type { Database, QueryResult, Transaction } from './database.ts';
 
@@ -76,7 +77,7 @@ class TimeLimit {
 
 function within<T>(timeout: number, operation: (limit: TimeLimit) => Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const limit = new TimeLimit(timeout, reject);
+    const limit = new TimeLimit(timeout, (error) => resolve(rejectToCaller(error)));
     limit.start();
     const run = async () => {
       try {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
+import { nameCaller } from '../internal/caller-frames.ts';
 import { deferred } from '../internal/deferred.ts';
 import { anObject } from '../internal/validate.ts';
 import { errorMessage, isDenial, isReplyError, redactArguments } from './ioredis-errors.ts';
@@ -178,6 +179,9 @@ export class RedisConnection {
     else this.#awaitReady();
     try {
       return await promise;
+    } catch (error) {
+      nameCaller(error);
+      throw error;
     } finally {
       clearTimeout(timer);
       this.#pending.delete(pending);

@@ -32,7 +32,8 @@ import { topicOf } from '../events/event-pattern.ts';
 import { partitionOf } from '../events/partition.ts';
 import { PublishOrder } from '../events/publish-order.ts';
 import { planReplay, type ReplayPlan } from '../events/replay-plan.ts';
-import { planSubscription } from '../events/subscription-plan.ts';
+import { planSubscription, type SubscriptionPlan } from '../events/subscription-plan.ts';
+import { nameFirstCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   duration,
@@ -188,12 +189,17 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     const events = list.map((event) => codec.complete(event));
     const jsons = events.map((event) => codec.serialize(event));
     const timeout = options.timeout ?? this.#publishTimeout;
-    const publication = await this.#order.run(events, timeout, async (left) => {
-      const begun = this.#publisher.begin(events.length, timeout, left);
-      await this.#enqueue(events, jsons, begun);
-      return begun;
-    });
-    await publication.stored;
+    try {
+      const publication = await this.#order.run(events, timeout, async (left) => {
+        const begun = this.#publisher.begin(events.length, timeout, left);
+        await this.#enqueue(events, jsons, begun);
+        return begun;
+      });
+      await publication.stored;
+    } catch (error) {
+      nameFirstCaller(error);
+      throw error;
+    }
     this.#tellPublished(events);
     return (Array.isArray(given) ? events : events[0]) as never;
   }
@@ -206,11 +212,20 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   ): Promise<Subscription> {
     if (this.#closing !== undefined) throw new ClosedError('the event bus');
     const plan = planSubscription(pattern, handler as never, options as never);
-    const partitions = await this.#open(plan.pattern.topic);
-    const subscription = await this.#subscriptions.open(plan, partitions);
+    const subscription = await this.#openSubscription(plan);
     if (this.#closing === undefined) return subscription;
     await subscription.close();
     throw new ClosedError('the event bus');
+  }
+
+  async #openSubscription(plan: SubscriptionPlan): Promise<Subscription> {
+    try {
+      const partitions = await this.#open(plan.pattern.topic);
+      return await this.#subscriptions.open(plan, partitions);
+    } catch (error) {
+      nameFirstCaller(error);
+      throw error;
+    }
   }
 
   async *deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>> {

@@ -16,6 +16,7 @@ import {
 import { Watchers } from '../discovery/watchers.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { shown } from '../internal/shown.ts';
 import {
   boolean,
   integer,
@@ -74,9 +75,10 @@ export interface RedisServiceDiscoveryEvents {
   /**
    * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the
    * same: the error tells which. The known instances of the service stay, but may be out of date
-   * from now on.
+   * from now on. `known` is false where nothing was known of the service yet: calls to it fail until
+   * `fresh`.
    */
-  stale: [event: { serviceName: string; error: unknown }];
+  stale: [event: { serviceName: string; error: unknown; known: boolean }];
   /** The instances of the service are up to date again. */
   fresh: [event: { serviceName: string }];
   /**
@@ -452,7 +454,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       if (informer !== undefined) this.#noteUse(informer);
     },
     changed: (serviceName, instances) => this.#watchers.notify(serviceName, instances),
-    stale: (serviceName, error) => this.emit('stale', { serviceName, error }),
+    stale: (serviceName, error, known) => this.emit('stale', { serviceName, error, known }),
     fresh: (serviceName) => this.emit('fresh', { serviceName }),
     invalid: (serviceName, { instanceId }, error) => this.#onInvalid(serviceName, instanceId, error),
     idle: (serviceName) => this.#drop(serviceName),
@@ -463,7 +465,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     const key = hash('sha256', `${serviceName} ${instanceId}`, 'base64url');
     if (this.#warnedOf.has(key) || this.#warnedOf.size >= MAX_WARNINGS) return;
     this.#warnedOf.add(key);
-    const entry = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
+    const entry = `${shown(instanceId)} of '${serviceName}' in Redis at ${this.#connection.address}`;
     process.emitWarning(`${entry} is not a registration, and is left out: ${error}`, {
       type: 'HoldfastDiscoveryWarning',
     });

@@ -38,7 +38,7 @@ export interface InformerListener {
    * The instances may be out of date from now on: the registry cannot be reached, or is silent
    * about some of them.
    */
-  stale(serviceName: string, error: unknown): void;
+  stale(serviceName: string, error: unknown, known: boolean): void;
   /** The instances are up to date again. */
   fresh(serviceName: string): void;
   invalid(serviceName: string, entry: RegistryEntry, error: unknown): void;
@@ -355,7 +355,8 @@ export class ServiceInformer {
     const stale = this.#trouble !== undefined || missing.length > 0;
     if (stale === this.#emitted.stale || this.#lifecycle === 'stopped') return;
     this.#emitted.stale = stale;
-    if (stale) this.#listener.stale(this.serviceName, this.#trouble?.error ?? this.#missingError(missing));
+    const error = this.#trouble?.error ?? this.#missingError(missing);
+    if (stale) this.#listener.stale(this.serviceName, error, this.known);
     else this.#listener.fresh(this.serviceName);
   }
 

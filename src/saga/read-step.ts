@@ -1,5 +1,6 @@
 import { isEventType } from '../events/event-pattern.ts';
 import { decided } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import {
   type Check,
   hasMethods,
@@ -60,7 +61,7 @@ const COMPENSATION_CHECKS = { ...EFFECT_CHECKS, ...ATTEMPT_CHECKS };
 const RETRY_CHECKS = { maxAttempts: integer(1, Infinity), backoff: isFunction };
 const eventType: Check = (value, option) => {
   nonEmptyString(value, option);
-  if (!isEventType(value)) throw new TypeError(`${option} must be the type of an event; got '${value}'`);
+  if (!isEventType(value)) throw new TypeError(`${option} must be the type of an event; got ${shown(value)}`);
 };
 const WAIT_CHECKS = {
   event: eventType,

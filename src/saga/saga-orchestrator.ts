@@ -3,8 +3,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { ClosedError, SagaConflictError, SagaNotFoundError, SagaUnreadableError } from '../errors.ts';
 import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
+import { nameFirstCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import { boolean, nonEmptyString, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
 import type { SagaDefinition } from './define-saga.ts';
 import { describeAttempt } from './describe-error.ts';
@@ -150,8 +152,13 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     const { name, version } = plan;
     const text = this.#serializer.write(input, 'the input');
     const header = { sagaId, name, version, input: text, context: readContext(sagaId) };
-    const created = await this.#runner.create(plan, header);
-    if (created.result === 'exists') this.#checkSame(header, created.saga);
+    try {
+      const created = await this.#runner.create(plan, header);
+      if (created.result === 'exists') this.#checkSame(header, created.saga);
+    } catch (error) {
+      nameFirstCaller(error);
+      throw error;
+    }
     return this.#handles.create(sagaId);
   }
 
@@ -286,7 +293,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
     const names = plan.steps.map(({ name }) => `'${name}'`);
-    throw new RangeError(`the saga '${plan.name}' has no step '${step}', but ${names.join(', ')}`);
+    throw new RangeError(`the saga '${plan.name}' has no step ${shown(step)}, but ${names.join(', ')}`);
   }
 
   /** @throws SagaNotFoundError */

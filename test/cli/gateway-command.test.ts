@@ -206,7 +206,7 @@ describe('holdfast gateway', () => {
     const path = await fileOf(`${ROUTES}${SERVER}discovery: { redis: { url: '${url}' } }\n`);
     fakeTimers();
     const { running } = await startGateway(path);
-    await passUntil(running, "warn: the instances of 'shop' may be out of date");
+    await passUntil(running, "warn: the instances of 'shop' are not known");
     expect(running.err).not.toContain('hunter2');
   });
 

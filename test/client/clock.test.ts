@@ -1,6 +1,19 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
-import { runWithRequestContext, StaticServiceDiscovery } from '../../src/index.ts';
+import { HttpCaching } from '../../src/client/http-caching.ts';
+import {
+  Bulkhead,
+  CircuitBreaker,
+  Hedge,
+  RateLimiter,
+  Retry,
+  runWithRequestContext,
+  ServiceClient,
+  type ServiceOptions,
+  StaticServiceDiscovery,
+  Timeout,
+} from '../../src/index.ts';
+import { systemClock } from '../../src/internal/clock.ts';
 import { follow, rejectionOf } from '../policies/helpers.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { clientOf, service } from '../support/mesh-client.ts';
@@ -110,4 +123,26 @@ it('a LoadBalancer ejects and probes by its clock, and when that is set back it 
   expect(await calls(4)).toBe(false);
   await clock.pass(Math.ceil(wait));
   expect(await calls(4)).toBe(true);
+});
+
+it.each<[string, ServiceOptions]>([
+  ['retry', { retry: new Retry() }],
+  ['circuitBreaker', { circuitBreaker: new CircuitBreaker() }],
+  ['timeout', { timeout: new Timeout(1) }],
+  ['attemptTimeout', { attemptTimeout: new Timeout(1) }],
+  ['hedge', { hedge: new Hedge() }],
+  ['rateLimit', { rateLimit: new RateLimiter({ limit: 1 }) }],
+  ['adaptiveThrottle', { adaptiveThrottle: { clock: systemClock } }],
+  ['adaptiveConcurrency', { adaptiveConcurrency: { clock: systemClock } }],
+  ['bulkhead', { bulkhead: new Bulkhead({ maxQueue: 1 }) }],
+  ['cache', { cache: new HttpCaching({}) }],
+])("a ServiceClient with a clock rejects the option '%s' with another one", (name, options) => {
+  const make = (clock?: ManualClock) =>
+    new ServiceClient({ discovery, services: { [service]: options }, clock });
+  const discovery = new StaticServiceDiscovery({});
+  expect(() => make(new ManualClock())).toThrow(
+    `ServiceClient, service '${service}': option '${name}' has another clock than option 'clock'. A deadline`,
+  );
+  const client = make();
+  onTestFinished(() => client.close());
 });

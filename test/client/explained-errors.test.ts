@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { type CallState, describeCall } from '../../src/client/call-state.ts';
 import {
   AdaptiveThrottle,
@@ -17,7 +17,7 @@ import {
 import { rejectionOf } from '../policies/helpers.ts';
 import { freePort } from '../support/free-port.ts';
 import { clientOf, service, serving } from '../support/mesh-client.ts';
-import { type Handler, json } from '../support/server.ts';
+import { type Handler, json, startServer } from '../support/server.ts';
 
 const hanging: Handler = (request) => void request.resume();
 const failing: Handler = (_request, response) => json(response, { reason: 'a secret body' }, 503);
@@ -161,6 +161,38 @@ describe('an open circuit', () => {
       code: 'ERR_CIRCUIT_OPEN',
       errors: [{ code: 'ERR_SERVICE_RESPONSE', status: 503 }],
     });
+  });
+
+  it.each([1, 2, 3])(
+    'a retry that an open circuit rejects after %i attempts is told by its number, without an instance',
+    async (failureThreshold) => {
+      const circuitBreaker = new CircuitBreaker({ failureThreshold, name: 'users' });
+      const retry = { backoff: () => 0, maxAttempts: 4 };
+      const { client } = await serving(failing, { retry, circuitBreaker });
+      const error = await callerOf(() => client.call({ service, path }));
+      const attempt = failureThreshold + 1;
+      expect(error.message).toBe(
+        `GET user-service/users/u1 (attempt ${attempt}): the circuit of 'users' is open: the call was not made`,
+      );
+      expect(error.call).toMatchObject({ attempt, instanceId: undefined });
+      expect((error as CircuitOpenError).errors).toHaveLength(failureThreshold);
+    },
+  );
+
+  it('a retry that finds no instance is told without the instance of the attempt before', async () => {
+    const { port } = await startServer(failing);
+    const discovery = new InMemoryServiceDiscovery();
+    await discovery.register({ serviceName: service, instanceId: 'user-1', host: '127.0.0.1', port });
+    const backoff = () => {
+      void discovery.deregister(service, 'user-1');
+      return 0;
+    };
+    const client = new ServiceClient({ discovery, defaults: { retry: { backoff } } });
+    onTestFinished(() => client.close());
+    const error = await callerOf(() => client.call({ service, path }));
+    expect(error.message).toBe(
+      `GET user-service/users/u1 (attempt 2): no instance of 'user-service' is known: is it registered under this name?`,
+    );
   });
 });
 

@@ -372,7 +372,7 @@ describe('an instance with changes', () => {
       const rejected = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
       expect(rejected).toThrow(InvalidInstanceError);
       expect(rejected).toThrow(
-        `the ${field} of an instance cannot be changed, only its weight, metadata, status: register it again`,
+        `the field '${field}' of an instance cannot be changed, only its weight, metadata, status: register it again`,
       );
     },
   );
@@ -414,7 +414,7 @@ describe('a field that no instance has', () => {
     const discovery = new InMemoryServiceDiscovery();
     await expect(discovery.register(misspelled)).rejects.toMatchObject({
       code: 'ERR_INVALID_INSTANCE',
-      message: `an instance has no field "wieght": did you mean 'weight'?`,
+      message: "an instance has no field 'wieght': did you mean 'weight'?",
     });
     await expect(discovery.register({ ...misspelled, wieght: undefined } as never)).rejects.toThrow(/wieght/);
     expect(await discovery.instances('users')).toEqual([]);
@@ -438,7 +438,7 @@ describe('the host of a registered instance', () => {
       const instance = { ...plain, host };
       expect(() => toRegisteredInstance(instance)).toThrow(InvalidInstanceError);
       expect(() => toRegisteredInstance(instance)).toThrow(
-        /the host .* callers reach, .* to listen on: .*; got "/,
+        /the host .* callers reach, .* to listen on: .*; got '/,
       );
       const discovery = new InMemoryServiceDiscovery();
       await expect(discovery.register(instance)).rejects.toBeInstanceOf(InvalidInstanceError);

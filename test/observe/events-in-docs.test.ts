@@ -65,7 +65,7 @@ describe('the events of all emitters', () => {
     expectTypeOf<Opened['event']['stats']>().toEqualTypeOf<CircuitBreakerStats>();
     type Stale = DiagnosticsChannels<HoldfastRedisEvents>['holdfast:redis-service-discovery:stale'];
     expectTypeOf<Stale>().toEqualTypeOf<
-      DiagnosticsMessage<unknown, { serviceName: string; error: unknown }>
+      DiagnosticsMessage<unknown, { serviceName: string; error: unknown; known: boolean }>
     >();
     expectTypeOf<keyof DiagnosticsChannels<AllEvents>>().toExtend<`holdfast:${string}:${string}`>();
     // @ts-expect-error no breaker emits it

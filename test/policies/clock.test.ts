@@ -11,6 +11,7 @@ import {
   Coalesce,
   compose,
   constantBackoff,
+  Fallback,
   Hedge,
   type Policy,
   RateLimiter,
@@ -378,5 +379,70 @@ describe('a Timeout and fake timers', () => {
         expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
       }),
     );
+  });
+});
+
+describe('policies with different clocks', () => {
+  const clock = new ManualClock();
+  const key = () => 'a';
+  const TIMED: Record<string, (clock?: Clock) => Policy> = {
+    AdaptiveConcurrency: (clock) => new AdaptiveConcurrency({ clock }),
+    AdaptiveThrottle: (clock) => new AdaptiveThrottle({ clock }),
+    Bulkhead: (clock) => new Bulkhead({ clock, maxQueue: 1 }),
+    Cache: (clock) => new Cache({ clock, key, ttl: 1 }),
+    CircuitBreaker: (clock) => new CircuitBreaker({ clock }),
+    Coalesce: (clock) => new Coalesce({ clock, key }),
+    Hedge: (clock) => new Hedge({ clock }),
+    RateLimiter: (clock) => new RateLimiter({ clock, limit: 1 }),
+    ResilientPolicy: (clock) => resilient({ clock }),
+    Retry: (clock) => new Retry({ clock }),
+    Timeout: (clock) => new Timeout(1, { clock }),
+  };
+
+  it.each(Object.entries(TIMED))(
+    'compose() rejects a %s with another clock, and names both',
+    (kind, make) => {
+      const message = new RegExp(
+        `^compose\\(\\): argument 3 \\(an? ${kind}\\) has another clock than argument 1 \\(a Timeout\\)\\. .*'clock'`,
+      );
+      const fallback = new Fallback(1);
+      expect(() => compose(new Timeout(1), fallback, make(clock))).toThrow(message);
+      expect(() => compose(new Timeout(1, { clock }), fallback, make())).toThrow(TypeError);
+      expect(() => compose(new Timeout(1, { clock }), make(new ManualClock()))).toThrow(TypeError);
+      expect(compose(new Timeout(1), make())).toBeDefined();
+      expect(compose(new Timeout(1, { clock }), make(clock))).toBeDefined();
+    },
+  );
+
+  it('compose() knows the clock of what was composed before, and takes what reads no time', () => {
+    const composed = compose(new Timeout(1, { clock }), new Retry({ clock }));
+    expect(() => compose(composed, new Retry())).toThrow(/argument 2 \(a Retry\) has another clock/);
+    expect(() => compose(new Retry(), composed)).toThrow(TypeError);
+    const timeless = compose(new Fallback(1), new Bulkhead(), {
+      execute: (operation) => operation({} as never) as never,
+    });
+    expect(compose(composed, timeless)).toBeDefined();
+    expect(compose(timeless, new Retry())).toBeDefined();
+  });
+
+  it('resilient() rejects an instance with another clock than its own', () => {
+    expect(() => resilient({ clock, retry: new Retry() })).toThrow(
+      /^resilient\(\): option 'retry' has another clock than option 'timeout'\. /,
+    );
+    expect(() => resilient({ circuitBreaker: new CircuitBreaker({ clock }) })).toThrow(TypeError);
+    expect(() => resilient({ attemptTimeout: new Timeout(1, { clock }) })).toThrow(TypeError);
+    expect(() => resilient({ retry: { clock } })).toThrow(TypeError);
+    const timeouts = { timeout: false, attemptTimeout: false } as const;
+    const instances = { retry: new Retry({ clock }), circuitBreaker: new CircuitBreaker({ clock }) };
+    expect(resilient({ ...timeouts, ...instances })).toBeDefined();
+    expect(resilient({ clock, ...instances })).toBeDefined();
+  });
+
+  it('policies of two copies of the package have one default clock', async () => {
+    vi.resetModules();
+    const copy = await import('../../src/policies/timeout.ts');
+    expect(copy.Timeout).not.toBe(Timeout);
+    expect(compose(new copy.Timeout(1), new Retry())).toBeDefined();
+    expect(() => compose(new copy.Timeout(1, { clock }), new Retry())).toThrow(TypeError);
   });
 });

@@ -763,6 +763,20 @@ describe('beforeRetry', () => {
     expect(onDiscard.mock.calls.map(([value]) => value)).toEqual(['one', 'one']);
   });
 
+  it('beforeRetry is bounded neither by the timeout of each attempt nor by maxElapsed, which ends the retrying after it', async () => {
+    const prepared = defer<void>();
+    const retry = new Retry({ ...atOnce, maxElapsed: 50, beforeRetry: () => prepared.promise });
+    const reasons: unknown[] = [];
+    retry.on('give-up', ({ reason }) => reasons.push(reason));
+    const call = follow(compose(retry, new Timeout(10)).execute(() => fling(down)));
+    await pass(60_000);
+    expect(call.outcome).toBeUndefined();
+    prepared.resolve();
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: down });
+    expect(reasons).toEqual(['elapsed']);
+  });
+
   it('beforeRetry is left behind by a caller that cancels and by a timeout, however it ends then', async () => {
     const controller = new AbortController();
     const prepared = defer();

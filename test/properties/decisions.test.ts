@@ -44,6 +44,19 @@ describe.each(rowsOf(DECISIONS))('%s, case %i', (option, _index, { run }) => {
   });
 });
 
+it.each(rowsOf(DECISIONS.filter(({ wrong }) => wrong !== undefined)))(
+  '%s, row %i, fails the call by a TypeError that shows what it may not give',
+  async (option, _index, { run, wrong }) => {
+    for (const value of wrong!) {
+      const error = {
+        name: 'TypeError',
+        message: expect.stringMatching(`^${option} must give .*; it gave `),
+      };
+      await expect(run((() => value) as never)).rejects.toMatchObject(error);
+    }
+  },
+);
+
 describe.each(rowsOf(AWAITED_DECISIONS))('%s, case %i', (_option, _index, { run }) => {
   it('waits for what a promise decides', async () => {
     const property = fc.asyncProperty(fc.boolean(), fc.nat({ max: 3 }), async (decision, turns) => {

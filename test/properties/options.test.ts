@@ -21,6 +21,9 @@ const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense'), Prom
 /** Stands for a promise that rejects, which nobody else handles. */
 const REJECTING = Symbol('rejecting');
 
+/** Text that would write further lines into a log, colour a terminal, or fill either. */
+const HOSTILE = `a\r\n\u001b[31m\u202e\u2028${'b'.repeat(5_000)}`;
+
 /** It is given what others have been given, and looks at that again. */
 const WITHIN = [
   'client/mesh-target.ts',
@@ -125,6 +128,21 @@ describe.each(
       }
     },
   );
+
+  it('shows text in its errors on one line, without control characters, and cut', async () => {
+    for (const options of [
+      { [HOSTILE]: 1 },
+      ...Object.keys(taker.wrong).flatMap((option) =>
+        [HOSTILE, [HOSTILE], { [HOSTILE]: HOSTILE }].map((value) => ({ [option]: value })),
+      ),
+    ]) {
+      const error = await errorOf(taker, options);
+      // Node writes the errors of its own as it likes.
+      const message = error === undefined || 'syscall' in error ? '' : error.message;
+      expect(message).not.toMatch(/[\p{Cc}\p{Cf}\u2028]/u);
+      expect(message).not.toContain('b'.repeat(201));
+    }
+  });
 
   it.runIf(taker.rejects === undefined).each(Object.entries(taker.wrong))(
     "tells a wrong type of '%s' from a number out of range by the class of the error",

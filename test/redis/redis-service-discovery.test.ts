@@ -268,8 +268,13 @@ describe('with Redis away', () => {
     const redis = await startRedis();
     await redis.kill();
     const discovery = discover({ redis: redis.url, timeout: 100 });
+    const log = new RecordedLog();
+    onTestFinished(observe(discovery, { logger: log }));
     const asked = discovery.instances(service);
     await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
+    expect(log.lines).toMatchObject([
+      { level: 'warn', message: expect.stringMatching(/^discovery not up to date/), service, known: false },
+    ]);
     await expect(asked).rejects.toThrow(
       /127\.0\.0\.1:\d+: there was no connection within 100 ms.*ECONNREFUSED/,
     );
@@ -305,7 +310,7 @@ describe('with Redis away', () => {
     await redis.kill();
     await stale;
     expect(log.lines).toMatchObject([
-      { level: 'warn', message: expect.stringContaining('discovery stale'), service },
+      { level: 'warn', message: expect.stringContaining('discovery not up to date'), service, known: true },
     ]);
     expect(theirs.isStale(service)).toBe(true);
     expect(idsOf(await theirs.instances(service))).toEqual(['u1']);

@@ -44,6 +44,8 @@ export type Decide = () => never;
 export interface Decision {
   /** As the error names it. */
   readonly option: string;
+  /** Values on which it may not decide. Default: those that another check finds, or none. */
+  readonly wrong?: readonly unknown[] | undefined;
   /** Has the function decide, and fails as the call that it decides about does. */
   run(decide: Decide): Promise<unknown>;
 }
@@ -54,6 +56,9 @@ export interface AwaitedDecision {
   /** Whether what the function decided was yes. */
   run(decide: () => boolean | PromiseLike<boolean>): Promise<boolean>;
 }
+
+/** Values that are no key of a call. */
+const NO_KEYS = [5, 5n, true, null, {}, Symbol('key'), () => 'key'];
 
 const fails = () => Promise.reject(new Error('down'));
 const budget = { deposit: () => {}, withdraw: () => true };
@@ -223,6 +228,7 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "RateLimiter option 'key'",
+    wrong: NO_KEYS,
     run: (key) => {
       const limiter = new RateLimiter({ limit: 1, maxQueue: 5, key });
       return andNothingHeld(
@@ -241,9 +247,14 @@ export const DECISIONS: readonly Decision[] = [
       );
     },
   },
-  { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
     option: "Cache option 'key'",
+    wrong: NO_KEYS,
+    run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1),
+  },
+  {
+    option: "Cache option 'key'",
+    wrong: NO_KEYS,
     run: async (key) => new Cache({ key, ttl: 1_000 }).serveStaleOr(new Error('down')),
   },
   {
@@ -269,6 +280,7 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "Coalesce option 'key'",
+    wrong: NO_KEYS,
     run: (key) => {
       const coalesce = new Coalesce({ key });
       return andNothingHeld(
@@ -279,6 +291,7 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "AdaptiveConcurrency option 'partition'",
+    wrong: [...NO_KEYS, 'b', ''],
     run: (partition) => {
       const limiter = new AdaptiveConcurrency({ partitions: [{ name: 'a', share: 1 }], partition });
       return andNothingHeld(
@@ -342,7 +355,14 @@ export const DECISIONS: readonly Decision[] = [
   { option: "ServerGuard option 'exempt'", run: (exempt) => admit({ exempt }) },
   {
     option: "ServerGuard option 'priorityOf'",
+    wrong: [...NO_KEYS, 'c', ''],
     run: (priorityOf) => admit({ priorityOf, priorities: ['a', 'b'] }),
+  },
+  {
+    option: "ServerGuard option 'priorityOf'",
+    wrong: NO_KEYS,
+    // The limiter of the user alone knows the names.
+    run: (priorityOf) => admit({ priorityOf, adaptiveConcurrency: new AdaptiveConcurrency() }),
   },
   {
     option: "ServerGuard option 'random'",

@@ -1,4 +1,5 @@
 import { BlockList, isIP, isIPv6 } from 'node:net';
+import { shown } from '../../internal/shown.ts';
 
 /** A set of addresses and networks. */
 export class Networks {
@@ -22,7 +23,7 @@ export class Networks {
     const most = family === 'ipv6' ? 128 : 32;
     const length = bits === undefined ? most : Number(/^\d{1,3}$/.exec(bits)?.[0] ?? Number.NaN);
     if (isIP(address) === 0 || rest.length > 0 || !(length <= most))
-      throw new TypeError(`${option} has addresses and networks such as 10.0.0.0/8; got '${network}'`);
+      throw new TypeError(`${option} has addresses and networks such as 10.0.0.0/8; got ${shown(network)}`);
     this.#list.addSubnet(address, length, family);
   }
 }

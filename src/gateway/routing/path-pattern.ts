@@ -1,3 +1,4 @@
+import { shown } from '../../internal/shown.ts';
 import { toCanonicalPath } from './canonical-path.ts';
 
 /** A segment of the path of a route: its text, or the name of a parameter. */
@@ -20,7 +21,7 @@ const PARAMETER = /^:([A-Za-z_]\w*)$/;
  * @throws TypeError if it is malformed, or not in its canonical form
  */
 export function parsePattern(path: string, option: string): PathPattern {
-  if (!path.startsWith('/')) throw new TypeError(`${option} must start with a slash; got '${path}'`);
+  if (!path.startsWith('/')) throw new TypeError(`${option} must start with a slash; got ${shown(path)}`);
   const wildcard = path.endsWith('/*');
   const texts = splitPath(wildcard ? path.slice(0, -2) : path);
   const segments = texts.map((text) => parseSegment(text, option));
@@ -40,7 +41,7 @@ function parseSegment(text: string, option: string): PatternSegment {
   if (text.startsWith(':')) {
     const name = PARAMETER.exec(text)?.[1];
     if (name === undefined)
-      throw new TypeError(`${option} has '${text}', which is not the name of a parameter`);
+      throw new TypeError(`${option} has ${shown(text)}, which is not the name of a parameter`);
     return { kind: 'parameter', name };
   }
   if (text.includes('*')) throw new TypeError(`${option} may have a '*' only as its last segment`);
@@ -55,7 +56,7 @@ function toCanonicalLiteral(text: string, option: string): string {
   } catch {
     // The message below says it.
   }
-  throw new TypeError(`${option} has the segment '${text}', which no request can have in its path`);
+  throw new TypeError(`${option} has the segment ${shown(text)}, which no request can have in its path`);
 }
 
 /** Builds the path for a service from the values of the parameters, and the rest of a wildcard. */

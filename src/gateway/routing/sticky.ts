@@ -1,3 +1,4 @@
+import { shown } from '../../internal/shown.ts';
 import type { SplitRequest } from './split.ts';
 
 /** Gives the key that keeps a client at one version; undefined if its request has none. */
@@ -24,7 +25,7 @@ export function parseSticky(sticky: string, option: string): StickyKey {
 
 function failForm(option: string, sticky: string): never {
   throw new TypeError(
-    `${option} must be 'cookie:NAME', 'header:NAME', 'claim:NAME' or 'address'; got '${sticky.slice(0, 100)}'`,
+    `${option} must be 'cookie:NAME', 'header:NAME', 'claim:NAME' or 'address'; got ${shown(sticky)}`,
   );
 }
 

@@ -1,4 +1,6 @@
 import type { EventLoopUtilization } from 'node:perf_hooks';
+import { getHeapStatistics } from 'node:v8';
+import { type Check, either, integer, oneOf } from '../../../internal/validate.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 
 /** PressureLimits are what this process may bear; Infinity for any. */
@@ -10,6 +12,19 @@ export interface PressureLimits {
   /** Bytes. */
   readonly heapUsed: number;
 }
+
+const bytesOrFalse = either('a whole number of bytes, or false', oneOf(false), integer(1));
+
+/** Checks a limit of the heap in use, which the heap must be able to reach. */
+export const checkHeapUsed: Check = (value, option) => {
+  bytesOrFalse(value, option);
+  const { heap_size_limit: limit } = getHeapStatistics();
+  if (value === false || (value as number) < limit) return;
+  throw new RangeError(
+    `${option} must be below ${limit}, the heap limit of this process, at which V8 ends it; got ${value}: ` +
+      'give less, or raise the limit (--max-old-space-size)',
+  );
+};
 
 /** Milliseconds between two samples, which are taken on demand. */
 const INTERVAL = 500;

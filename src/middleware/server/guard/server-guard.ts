@@ -9,7 +9,6 @@ import {
   type Check,
   duration,
   either,
-  integer,
   isFunction,
   nonEmptyString,
   noPromise,
@@ -34,6 +33,7 @@ import type { ReadKeys, RequestKeys } from '../idempotency/request-keys.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
+import { DecisionWait } from './decision-wait.ts';
 import { type IdentityFailure, type IdentityVerifier, toUnidentified } from './identity-verifier.ts';
 import {
   type GuardedRequest,
@@ -42,7 +42,7 @@ import {
   summaryOf,
 } from './incoming-request.ts';
 import type { LocalResponse } from './local-response.ts';
-import { Pressure } from './pressure.ts';
+import { checkHeapUsed, Pressure } from './pressure.ts';
 import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
 
 export interface ServerGuardOptions {
@@ -74,8 +74,8 @@ export interface ServerGuardOptions {
   /**
    * The bytes of V8's heap that may be in use, measured twice a second at most. Above that the guard
    * rejects requests: the more the fuller the heap is, the least critical first, and nine of ten at a
-   * tenth above it. The last ones go on, since without work no garbage is collected. Default false:
-   * any number.
+   * tenth above it. The last ones go on, since without work no garbage is collected. It must be below
+   * the heap's own limit (`v8.getHeapStatistics().heap_size_limit`). Default false: any number.
    */
   maxHeapUsedBytes?: number | false | undefined;
   /**
@@ -83,7 +83,11 @@ export interface ServerGuardOptions {
    * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
    */
   priorities?: readonly (string | ConcurrencyPartition)[] | undefined;
-  /** Gives the name of a request's priority, at once. An unknown one counts as least critical. */
+  /**
+   * Gives the name of a request's priority, at once: one of `priorities`, or undefined, which counts as
+   * least critical. A request for which it gives anything else gets 500, and the guard emits
+   * `decision-error`: what a caller sent along has to be looked at before it is given.
+   */
   priorityOf?: ((request: IncomingRequest) => string | undefined) | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
@@ -106,8 +110,9 @@ export interface ServerGuardOptions {
   idempotency?: IdempotencyOptions | false | undefined;
   /**
    * Requires that requests come through the gateway, and tells who they are made for: see
-   * `verifyIdentity` of `holdfast/gateway`. A request whose identity is missing or wrong gets 401.
-   * Handlers find it in `currentRequestContext().identity`. Default: no identity is read.
+   * `verifyIdentity` of `holdfast/gateway`. A request whose identity is missing or wrong gets 401. A
+   * promise is waited for until the deadline of the request, and for five seconds at most: then the
+   * request gets 503. Handlers find it in `currentRequestContext().identity`. Default: no identity is read.
    */
   identity?: IdentityVerifier | undefined;
   /** Gives random numbers from 0 to 1. Default Math.random. */
@@ -179,6 +184,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   readonly #random: () => number;
   readonly #idempotency: Idempotency | undefined;
   readonly #identity: IdentityVerifier | undefined;
+  readonly #identityWait = new DecisionWait("ServerGuard option 'identity'");
 
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
@@ -186,7 +192,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       adaptiveConcurrency: limiterOption,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       maxEventLoopUtilization: either('a share from 0.01 to 1, or false', oneOf(false), number(0.01, 1)),
-      maxHeapUsedBytes: either('a whole number of bytes, or false', oneOf(false), integer(1)),
+      maxHeapUsedBytes: checkHeapUsed,
       priorities: priorityList,
       priorityOf: isFunction,
       retryAfter: duration,
@@ -200,7 +206,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (options.priorityOf !== undefined && !own)
       requireOption('ServerGuard with priorityOf', options, 'priorities');
     if (priorities !== undefined) requireOption('ServerGuard with priorities', options, 'priorityOf');
-    this.#levels = new CriticalityLevels(priorities ?? ['all']);
+    this.#levels = new CriticalityLevels(priorities);
     this.adaptiveConcurrency = toPolicy(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
       if (priorities === undefined) return new AdaptiveConcurrency(given);
       const partition = ({ attributes }: { attributes: { priority?: string | undefined } }) =>
@@ -244,7 +250,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     try {
       const decision = this.#decide(guarded);
       if (!(decision instanceof Promise)) return decision;
-      return decision.catch((error) => this.#fail(guarded.request, error));
+      return decision.catch((error) => this.#failLate(guarded, error));
     } catch (error) {
       return this.#fail(guarded.request, error);
     }
@@ -255,12 +261,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     const context = contextFrom(request.headers);
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
-    const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
+    const priority = this.#levels.check(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
     if (this.#isOverloaded(priority)) return this.#reject(request, this.#overloaded());
     if (this.#identity === undefined) return this.#admitIdentified(guarded, context, priority);
     const identity = this.#identity(request);
     if (!isThenable(identity)) return this.#identify(identity, guarded, context, priority);
-    return Promise.resolve(identity).then(
+    const decision = this.#identityWait.decide(identity, guarded, context.deadline, unavailable);
+    return decision.then(
       (late) => this.#rejectLate(guarded, context) ?? this.#identify(late, guarded, context, priority),
     );
   }
@@ -288,7 +295,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     context: RequestContext,
     priority: string | undefined,
   ): Decision | Promise<Decision> {
-    const keys = this.#idempotency?.readKeys(guarded.request);
+    const keys = this.#idempotency?.readKeys(guarded, context.deadline);
     if (!(keys instanceof Promise)) return this.#admitWith(keys, guarded, context, priority);
     return keys.then(
       (late) => this.#rejectLate(guarded, context) ?? this.#admitWith(late, guarded, context, priority),
@@ -310,6 +317,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (keys === undefined) return this.#admit(guarded, context, priority);
     if ('status' in keys) return this.#reject(guarded.request, keys);
     return this.#admitOnce(this.#idempotency!, keys, guarded, context, priority);
+  }
+
+  /** Rejects the request where the wait for a decision ended with it; fails with the error else. */
+  #failLate({ request, disconnected }: GuardedRequest, error: unknown): LocalResponse {
+    if (disconnected.aborted && error === disconnected.reason) return this.#reject(request, CLIENT_GONE);
+    if (error instanceof DeadlineExceededError) return this.#reject(request, PAST_DEADLINE);
+    return this.#fail(request, error);
   }
 
   /** Throws an Error in any case: frameworks take `undefined`, or a string, for a pass. */
@@ -453,6 +467,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 }
 
+const unavailable = (): IdentityFailure => 'unavailable';
 const NO_LISTENER = { onAbort() {} };
 const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 

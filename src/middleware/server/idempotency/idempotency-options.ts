@@ -22,7 +22,7 @@ export interface IdempotencyOptions {
   store?: IdempotencyStore | undefined;
   /**
    * Whether a POST or PATCH must have a key: without one it is rejected with 400. A promise is
-   * awaited. Default false.
+   * awaited, for five seconds at most: then the request gets 500. Default false.
    */
   required?: boolean | ((request: IncomingRequest) => boolean | PromiseLike<boolean>) | undefined;
   /**
@@ -53,7 +53,7 @@ export interface IdempotencyOptions {
   maxResponseSize?: number | undefined;
   /**
    * Gives the scope of a key: the same for a caller each time, and for no other. A promise is
-   * awaited. Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`,
+   * awaited, for five seconds at most: then the request gets 500. Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`,
    * `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, the
    * `credentialHeaders`, and the identity that a gateway has proven. If those change between
    * attempts, as tokens that are renewed do, give the id of the user or of the tenant, from a source

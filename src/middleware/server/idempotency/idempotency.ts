@@ -4,7 +4,9 @@ import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
 import { jitter } from '../../../internal/jitter.ts';
 import type { Compensated } from '../../../internal/request-context.ts';
+import { shown } from '../../../internal/shown.ts';
 import type { Abortable } from '../../../policies/abort.ts';
+import { DecisionWait } from '../guard/decision-wait.ts';
 import type { GuardedRequest, IncomingRequest } from '../guard/incoming-request.ts';
 import type { LocalResponse } from '../guard/local-response.ts';
 import {
@@ -105,6 +107,8 @@ export class Idempotency {
   readonly #callbacks: IdempotencyCallbacks;
   readonly #limits: { lockTimeout: number; ttl: number; maxResponseSize: number };
   readonly #scope: NonNullable<IdempotencyOptions['scope']>;
+  readonly #scopeWait = new DecisionWait("idempotency option 'scope'");
+  readonly #requiredWait = new DecisionWait("idempotency option 'required'");
   /**
    * The keys of requests that this guard has let through, until it is known how they ended. The
    * store may unlock such a key before, if the event loop was blocked for longer than the lock's
@@ -131,19 +135,22 @@ export class Idempotency {
    * Reads the keys of a request; gives undefined if it has and needs none, a rejection if one is
    * missing or not well formed. Gives a promise only if `required` does.
    */
-  readKeys(request: IncomingRequest): ReadKeys | Promise<ReadKeys> {
+  readKeys(guarded: GuardedRequest, deadline: number): ReadKeys | Promise<ReadKeys> {
+    const { request } = guarded;
     const compensates = readCompensatesKey(request);
     if (compensates !== undefined && this.#store.compensate === undefined) return COMPENSATES_KEY_UNSUPPORTED;
-    const own = readOwnKey(request) ?? this.#checkMissing(request);
+    const own = readOwnKey(request) ?? this.#checkMissing(guarded, deadline);
     if (!(own instanceof Promise)) return toRequestKeys(own, compensates);
     return own.then((late) => toRequestKeys(late, compensates));
   }
 
-  #checkMissing(request: IncomingRequest): ReadKey | Promise<ReadKey> {
+  #checkMissing(guarded: GuardedRequest, deadline: number): ReadKey | Promise<ReadKey> {
+    const { request } = guarded;
     const { required = false } = this.#options;
     if (required === false || !isKeyedMethod(request.method)) return undefined;
     const missing = typeof required === 'function' ? required(request) : required;
-    return isThenable(missing) ? Promise.resolve(missing).then(checkMissing) : checkMissing(missing);
+    if (!isThenable(missing)) return checkMissing(missing);
+    return this.#requiredWait.decide(missing, guarded, deadline).then(checkMissing);
   }
 
   /**
@@ -157,7 +164,7 @@ export class Idempotency {
     guarded: GuardedRequest,
     deadline: number,
   ): Promise<BeginResult> {
-    const scope = await this.#readScope(guarded.request);
+    const scope = await this.#readScope(guarded, deadline);
     const keys = {
       own: own === undefined ? undefined : { name: storageKey(scope, own), holder: randomUUID() },
       compensates: compensates === undefined ? undefined : storageKey(scope, compensates),
@@ -179,9 +186,9 @@ export class Idempotency {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  async #readScope(request: IncomingRequest): Promise<string> {
-    const given = this.#scope(request);
-    const scope = isThenable(given) ? await given : given;
+  async #readScope(guarded: GuardedRequest, deadline: number): Promise<string> {
+    const given = this.#scope(guarded.request);
+    const scope = isThenable(given) ? await this.#scopeWait.decide(given, guarded, deadline) : given;
     if (typeof scope === 'string') return scope;
     throw new TypeError(`idempotency option 'scope' must give a string; got ${typeof scope}`);
   }
@@ -357,5 +364,5 @@ function checkMissing(required: boolean): Rejection | undefined {
 function checkKeyState(found: KeyState): CompensatedState {
   if (found.state === 'locked' || found.state === 'done' || found.state === 'revoked') return found;
   const { state } = found as { state: unknown };
-  throw new TypeError(`a store of idempotency keys gave '${state}', which is no state of a key here`);
+  throw new TypeError(`a store of idempotency keys gave ${shown(state)}, which is no state of a key here`);
 }

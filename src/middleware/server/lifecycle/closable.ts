@@ -27,12 +27,25 @@ const serverMethods = either(
 
 /** Checks that it is a server, or has one, that can be closed. */
 export const checkServer: Check = (value, option) => {
+  if (isApplication(value)) {
+    throw new TypeError(
+      `${option} must be a server, and not the application or handler that it serves: give what ` +
+        '`http.createServer(app)` or `app.listen()` gives',
+    );
+  }
   serverMethods(value, option);
   const { getHttpServer } = value as Partial<HttpApplication>;
   if (getHttpServer !== undefined && nodeServerOf(value as object) === undefined) {
     throw new TypeError(`${option}: getHttpServer() must give a server of node:http, https or http2`);
   }
 };
+
+/** Whether the value is what a server serves, such as an application of Express, Koa or Hono. */
+function isApplication(value: unknown): boolean {
+  const { close, getHttpServer, listen, fetch } = Object(value) as Readonly<Record<string, unknown>>;
+  if (typeof close === 'function' || typeof getHttpServer === 'function') return false;
+  return [value, listen, fetch].some((part) => typeof part === 'function');
+}
 
 /** Closes a server of another kind. */
 export async function closeOther(server: Closable): Promise<void> {

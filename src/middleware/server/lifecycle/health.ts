@@ -6,6 +6,7 @@ import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { decided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
+import { shown } from '../../../internal/shown.ts';
 import {
   anObject,
   boolean,
@@ -449,12 +450,12 @@ function resolveBreakers({
 }: HealthOptions): [string, CircuitBreaker, boolean][] {
   const unknown = critical.find((name) => !Object.hasOwn(breakers, name));
   if (unknown !== undefined) {
-    throw new TypeError(`Health option 'critical' names '${unknown}', which is none of the 'breakers'`);
+    throw new TypeError(`Health option 'critical' names ${shown(unknown)}, which is none of the 'breakers'`);
   }
   return Object.entries(breakers).map(([name, of]) => {
     const breaker = of instanceof CircuitBreaker ? of : of.policies(name).circuitBreaker;
     if (breaker === undefined) {
-      throw new TypeError(`Health option 'breakers': the client has no circuit breaker for '${name}'`);
+      throw new TypeError(`Health option 'breakers': the client has no circuit breaker for ${shown(name)}`);
     }
     return [name, breaker, critical.includes(name)];
   });
@@ -468,10 +469,10 @@ const breakerOrClient = either(
 
 function breakerTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, of] of Object.entries(value as object)) breakerOrClient(of, `${option}, '${name}'`);
+  for (const [name, of] of Object.entries(value as object)) breakerOrClient(of, `${option}, ${shown(name)}`);
 }
 
 function checkTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, check] of Object.entries(value as object)) isFunction(check, `${option}, '${name}'`);
+  for (const [name, check] of Object.entries(value as object)) isFunction(check, `${option}, ${shown(name)}`);
 }

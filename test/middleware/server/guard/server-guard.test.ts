@@ -1,3 +1,4 @@
+import { getHeapStatistics } from 'node:v8';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { currentRequestContext } from '../../../../src/client/propagation.ts';
 import { systemClock } from '../../../../src/internal/clock.ts';
@@ -473,6 +474,10 @@ describe('the options of a ServerGuard', () => {
     [{ maxEventLoopDelay: true }, /maxEventLoopDelay/],
     [{ maxEventLoopUtilization: 1.5 }, /maxEventLoopUtilization/],
     [{ maxHeapUsedBytes: '1g' }, /maxHeapUsedBytes/],
+    [
+      { maxHeapUsedBytes: getHeapStatistics().heap_size_limit },
+      /'maxHeapUsedBytes' must be below \d+, the heap limit of this process, .*--max-old-space-size/,
+    ],
     [{ priorities: [] }, /priorities/],
     [{ priorities: ['a', 'a'], priorityOf }, /two of one name/],
     [{ priorities: [''], priorityOf }, /name/],

@@ -17,7 +17,9 @@ import {
 import { type AddressInfo, connect, type Server as NetServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
+import express from 'express';
 import fastify from 'fastify';
+import { Hono } from 'hono';
 import Koa from 'koa';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
@@ -636,6 +638,18 @@ describe('an application with getHttpServer(), as NestJS has', () => {
 });
 
 describe('the options of a graceful shutdown', () => {
+  it.each<[string, unknown]>([
+    ['an application of Express', express()],
+    ['an application of Koa', new Koa()],
+    ['an application of Hono', new Hono()],
+    ['a handler of node:http', () => {}],
+  ])('a shutdown that is given %s says that it needs the server', (_, server) => {
+    const expected =
+      /^gracefulShutdown option 'server' must be a server, .*`http\.createServer\(app\)` or `app\.listen\(\)`/;
+    expect(() => shutdownOf({ server: server as never })).toThrow(expected);
+    expect(() => shutdownOf({ server: [server] as never })).toThrow(TypeError);
+  });
+
   it.each<[string, Record<string, unknown>]>([
     ['server', { server: {} }],
     ['server', { server: [{ close() {} }, 8_000] }],
