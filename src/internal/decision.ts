@@ -39,11 +39,6 @@ export function undecided(value: unknown, option: string, expected: string): Typ
     : new TypeError(`${option} must give ${expected}; it gave ${shown(value)}`);
 }
 
-/** Names the values on which a user's function may decide, one of them by undefined. */
-export function describeNames(names: readonly string[]): string {
-  return `${names.map(shown).join(' or ')}, or undefined for ${shown(names.at(-1))}`;
-}
-
 function promised(value: PromiseLike<unknown>, option: string): TypeError {
   Promise.resolve(value).catch(ignore);
   return new TypeError(`${option} must decide at once; it gave a promise, as an async function does`);

@@ -1,6 +1,6 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
-import { decided, describeNames, undecided } from '../internal/decision.ts';
+import { decided, decidedKey } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
 import {
   any,
@@ -70,8 +70,8 @@ export interface AdaptiveConcurrencyOptions extends TimedPolicyOptions {
    */
   partitions?: readonly ConcurrencyPartition[] | undefined;
   /**
-   * Gives the name of the partition of a call, at once; undefined stands for the least critical one. A
-   * call for which it gives anything else fails with a TypeError.
+   * Gives the name of the partition of a call, at once. Undefined and an unknown name stand for the least
+   * critical one; a call for which it gives anything else fails with a TypeError.
    */
   partition?: ((context: CallContext) => string | undefined) | undefined;
   /**
@@ -237,12 +237,8 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
 
   #partitionOf(context: CallContext): Partition {
     if (this.#partitionNamed === undefined) return this.#partitions[0]!;
-    const name = this.#partitionNamed(context);
-    if (name === undefined) return this.#partitions.at(-1)!;
-    const found = this.#partitions.find((partition) => partition.name === name);
-    if (found !== undefined) return found;
-    const names = this.#partitions.map((partition) => partition.name);
-    throw undecided(name, "AdaptiveConcurrency option 'partition'", describeNames(names));
+    const name = decidedKey(this.#partitionNamed(context), "AdaptiveConcurrency option 'partition'");
+    return this.#partitions.find((partition) => partition.name === name) ?? this.#partitions.at(-1)!;
   }
 
   #enter(partition: Partition): void {

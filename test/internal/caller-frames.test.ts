@@ -34,7 +34,7 @@ const database: Database = {
   query: () => silent,
   transaction: async (run) => run({ raw: undefined, query: () => silent }),
 };
-const postgresStore = () => closing(new PostgresSagaStore({ database, commandTimeout: soon }));
+const postgresStore = () => new PostgresSagaStore({ database, commandTimeout: soon });
 const registrar = (discovery: InMemoryServiceDiscovery | RedisServiceDiscovery) => {
   const made = closing(new ServiceRegistrar({ discovery, instance }));
   made.on('failure', () => {});

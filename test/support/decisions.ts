@@ -291,7 +291,7 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "AdaptiveConcurrency option 'partition'",
-    wrong: [...NO_KEYS, 'b', ''],
+    wrong: NO_KEYS,
     run: (partition) => {
       const limiter = new AdaptiveConcurrency({ partitions: [{ name: 'a', share: 1 }], partition });
       return andNothingHeld(
@@ -355,7 +355,7 @@ export const DECISIONS: readonly Decision[] = [
   { option: "ServerGuard option 'exempt'", run: (exempt) => admit({ exempt }) },
   {
     option: "ServerGuard option 'priorityOf'",
-    wrong: [...NO_KEYS, 'c', ''],
+    wrong: NO_KEYS,
     run: (priorityOf) => admit({ priorityOf, priorities: ['a', 'b'] }),
   },
   {

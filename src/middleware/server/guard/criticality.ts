@@ -1,4 +1,4 @@
-import { decidedKey, describeNames, undecided } from '../../../internal/decision.ts';
+import { shown } from '../../../internal/shown.ts';
 import type { ConcurrencyPartition } from '../../../policies/adaptive-concurrency.ts';
 
 /** The levels of criticality that the `priorities` of a ServerGuard name. */
@@ -17,22 +17,16 @@ export class CriticalityLevels {
     this.#names = this.partitions.map(({ name }) => name);
   }
 
-  /**
-   * Gives back the name of a level that the user's function has given; undefined stands for the least
-   * critical one.
-   *
-   * @throws TypeError that names the option if there is no such level
-   */
-  check(name: string | undefined, option: string): string | undefined {
-    if (!this.#listed) return decidedKey(name, option);
-    if (name === undefined || this.#names.includes(name)) return name;
-    throw undecided(name, option, describeNames(this.#names));
+  /** Describes the names that there are, if the name is none of them; undefined stands for the last one. */
+  findMismatch(name: string | undefined): string | undefined {
+    if (!this.#listed || name === undefined || this.#names.includes(name)) return undefined;
+    return `${this.#names.map(shown).join(' or ')}, or undefined for ${shown(this.#names.at(-1))}`;
   }
 
   /**
    * The share of the requests of a level to reject at an overload of 0 (none) to 1 (all). Each
    * level is rejected gradually, and only once all levels below it are rejected altogether.
-   * Undefined counts as the least critical level, and so does each name where no levels are listed.
+   * Undefined and an unknown name count as the least critical level.
    */
   rejectedShare(name: string | undefined, overload: number): number {
     const count = this.partitions.length;

@@ -1,6 +1,6 @@
 import { contextFrom, type Identity, type RequestContext } from '../../../client/propagation.ts';
 import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
-import { decided, isThenable } from '../../../internal/decision.ts';
+import { decided, decidedKey, isThenable, undecided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { jitter } from '../../../internal/jitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
@@ -85,8 +85,8 @@ export interface ServerGuardOptions {
   priorities?: readonly (string | ConcurrencyPartition)[] | undefined;
   /**
    * Gives the name of a request's priority, at once: one of `priorities`, or undefined, which counts as
-   * least critical. A request for which it gives anything else gets 500, and the guard emits
-   * `decision-error`: what a caller sent along has to be looked at before it is given.
+   * least critical. So does an unknown name, as a caller may have sent it; of that the guard emits
+   * `decision-error`.
    */
   priorityOf?: ((request: IncomingRequest) => string | undefined) | undefined;
   /**
@@ -261,7 +261,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     const context = contextFrom(request.headers);
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
-    const priority = this.#levels.check(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
+    const priority = this.#readPriority(request);
     if (this.#isOverloaded(priority)) return this.#reject(request, this.#overloaded());
     if (this.#identity === undefined) return this.#admitIdentified(guarded, context, priority);
     const identity = this.#identity(request);
@@ -317,6 +317,14 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (keys === undefined) return this.#admit(guarded, context, priority);
     if ('status' in keys) return this.#reject(guarded.request, keys);
     return this.#admitOnce(this.#idempotency!, keys, guarded, context, priority);
+  }
+
+  #readPriority(request: IncomingRequest): string | undefined {
+    const option = "ServerGuard option 'priorityOf'";
+    const name = decidedKey(this.#priorityOf?.(request), option);
+    const expected = this.#levels.findMismatch(name);
+    if (expected !== undefined) this.#reportError(request, undecided(name, option, expected));
+    return name;
   }
 
   /** Rejects the request where the wait for a decision ended with it; fails with the error else. */

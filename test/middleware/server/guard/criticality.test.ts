@@ -20,7 +20,8 @@ describe('the levels of criticality', () => {
     for (const [rank, share] of expected.entries()) expect(found[rank]).toBeCloseTo(share);
   });
 
-  it('undefined counts as the least critical level', () => {
+  it('an unknown priority counts as the least critical level', () => {
+    expect(priorities.rejectedShare('unknown', 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
     expect(priorities.rejectedShare(undefined, 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
   });
 

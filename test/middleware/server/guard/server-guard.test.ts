@@ -163,6 +163,16 @@ describe('a ServerGuard with adaptiveConcurrency', () => {
     expect(seen).toEqual([{ method: 'POST', path: '/orders', priority: 'checkout' }]);
   });
 
+  it('a request of an unknown priority is the least critical, and the guard tells of it', () => {
+    const guard = new ServerGuard({ priorities: ['checkout', 'report'], priorityOf: () => 'chekout' });
+    const errors: string[] = [];
+    guard.on('decision-error', ({ error }) => errors.push((error as Error).message));
+    expect(admit(guard)).toBeInstanceOf(Admission);
+    expect(errors).toEqual([
+      "ServerGuard option 'priorityOf' must give 'checkout' or 'report', or undefined for 'report'; it gave 'chekout'",
+    ]);
+  });
+
   it('the most critical of the waiting requests is admitted first, and displaces the least critical one from a full queue', async () => {
     const guard = new ServerGuard({
       adaptiveConcurrency: { ...one, maxQueue: 2 },
