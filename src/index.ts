@@ -241,15 +241,10 @@ export { compose, type FallbackOf, type Policy, wrap } from './policies/policy.t
 export type { PolicyOptions } from './policies/policy-options.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
-export {
-  type BeforeRetry,
-  type GiveUpReason,
-  Retry,
-  type RetryEvents,
-  type RetryOptions,
-} from './policies/retry.ts';
+export { type GiveUpReason, Retry, type RetryEvents } from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
+export type { BeforeRetry, RetryOptions } from './policies/retry-options.ts';
 export { areRetriesSpent } from './policies/spent-retries.ts';
 export { Timeout, type TimeoutEvents, type TimeoutOptions } from './policies/timeout.ts';
 export { defineSaga, type SagaDefinition, type SagaOptions } from './saga/define-saga.ts';

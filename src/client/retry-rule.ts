@@ -9,14 +9,9 @@ import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import {
-  type BeforeRetry,
-  RETRY_CHECKS,
-  Retry,
-  type RetryOptions,
-  type RetryTarget,
-} from '../policies/retry.ts';
+import { Retry, type RetryTarget } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
+import { type BeforeRetry, RETRY_CHECKS, type RetryOptions } from '../policies/retry-options.ts';
 import { type CallState, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus } from './classification.ts';
 import { LearningAllowance } from './learning-allowance.ts';

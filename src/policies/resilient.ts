@@ -9,8 +9,9 @@ import type { OnDiscard } from './on-discard.ts';
 import { composePresent, type Policy, policyOption, toPolicy } from './policy.ts';
 import { probeWait } from './probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
-import { Retry, type RetryOptions } from './retry.ts';
+import { Retry } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
+import type { RetryOptions } from './retry-options.ts';
 import { type Timeout, timeoutOption, toTimeout } from './timeout.ts';
 
 /** Each policy: its options, an instance to share, or false for none. */

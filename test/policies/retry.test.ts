@@ -12,8 +12,9 @@ import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../s
 import { type CallContext, type CallOptions, Context } from '../../src/policies/context.ts';
 import type { Outcome } from '../../src/policies/outcome.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
-import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
+import { Retry } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
+import type { RetryOptions } from '../../src/policies/retry-options.ts';
 import { areRetriesSpent } from '../../src/policies/spent-retries.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
