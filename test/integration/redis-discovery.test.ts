@@ -208,7 +208,11 @@ describe('an instance that ends', () => {
     expect((await whenGone(believing, 'u1')) - registeredAt).toBeLessThan(ttl + 1_000);
     const goneAfter = (await gone) - registeredAt;
     expect(goneAfter).toBeGreaterThan(ttl + 10 * grace);
-    expect(stale).toHaveBeenCalledExactlyOnceWith({ serviceName: service, error: expect.any(RedisError) });
+    expect(stale).toHaveBeenCalledExactlyOnceWith({
+      serviceName: service,
+      error: expect.any(RedisError),
+      known: true,
+    });
     await vi.waitFor(() => expect(client.isStale(service)).toBe(false));
   });
 

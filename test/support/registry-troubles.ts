@@ -150,7 +150,11 @@ export async function expectCutOffOnesKept(times: number): Promise<void> {
   }
   for (const length of shortest) expect(length).toBeGreaterThanOrEqual(3);
   for (const stale of told) {
-    expect(stale).toHaveBeenCalledExactlyOnceWith({ serviceName: service, error: expect.any(Error) });
+    expect(stale).toHaveBeenCalledExactlyOnceWith({
+      serviceName: service,
+      error: expect.any(Error),
+      known: true,
+    });
   }
   await admin.call('ACL', 'SETUSER', 'instances', ...rights);
   await seeAll(clients, IDS, false);
