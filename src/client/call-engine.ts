@@ -273,6 +273,7 @@ export class CallEngine {
     state.retryRule = policies.retryRule;
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(call, context));
+    policies.reached = true;
     for (let moves = 0; ; moves++) {
       const client = this.#enter(call, lease);
       // A hedge may begin another attempt of the same call meanwhile.
@@ -299,7 +300,6 @@ export class CallEngine {
     // A hedge must go to another instance while this attempt is still under way.
     if (policies.hedge !== undefined) avoid(state, state.instanceId);
     state.startedAt = this.clock.now();
-    policies.attemptedAt = state.startedAt;
     const client = this.#clients.get(lease, policies);
     client.enter();
     return client;

@@ -91,7 +91,7 @@ export class PoliciesByName {
   #forgetIdle(): void {
     const now = this.#clock.now();
     for (const service of this.#findForgettable(now)) {
-      if (now - this.#known.get(service)!.attemptedAt >= IDLE) this.#forget(service);
+      if (now - this.#known.get(service)!.calledAt >= IDLE) this.#forget(service);
     }
     this.#sweepAt = Math.max(this.#known.size, this.#configured.size) + MAX_OTHER_SERVICES;
     const left = this.#known.size > this.#configured.size;

@@ -70,8 +70,10 @@ export class ServicePolicies implements ServicePolicyHandles {
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
   #calls = 0;
-  /** attemptedAt is when the latest attempt on an instance began; -Infinity before the first. */
-  attemptedAt = -Infinity;
+  /** calledAt is when the latest call began, which the cache may have answered. */
+  calledAt = -Infinity;
+  /** reached tells whether a call has found an instance of the service. */
+  reached = false;
   /** handedOut tells whether a caller may hold the policies, or one of them. */
   handedOut = false;
 
@@ -185,6 +187,7 @@ export class ServicePolicies implements ServicePolicyHandles {
   /** Notes that a call has begun, which needs the policies until `leave()`. */
   enter(): void {
     this.#calls++;
+    this.calledAt = this.clock.now();
   }
 
   leave(): void {
@@ -205,13 +208,12 @@ export class ServicePolicies implements ServicePolicyHandles {
    * Whether new policies would do as well: there is no call under way, nobody listens, no instance
    * was called lately, and neither the breaker nor the limiter holds calls back.
    *
-   * @param idle milliseconds after the last attempt at which the results of a service that has
+   * @param idle milliseconds after the last call at which the results of a service that has
    *   instances mean little
    */
   mayBeForgotten(now: number, idle: number): boolean {
     if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
-    if (now - this.attemptedAt < idle) return false;
-    if (this.attemptedAt > -Infinity && this.rateLimiter?.quiet === false) return false;
+    if (this.reached && (now - this.calledAt < idle || this.rateLimiter?.quiet === false)) return false;
     return !this.circuitBreaker?.holding && this.#variants.mayBeForgotten(now, idle);
   }
 

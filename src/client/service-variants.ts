@@ -71,7 +71,7 @@ export class ServiceVariants {
   #forgetIdle(): void {
     const now = this.#clock.now();
     for (const [key, { policies }] of this.#known) {
-      if (now - policies.attemptedAt >= IDLE && policies.mayBeForgotten(now, IDLE)) this.#known.delete(key);
+      if (now - policies.calledAt >= IDLE && policies.mayBeForgotten(now, IDLE)) this.#known.delete(key);
     }
   }
 }

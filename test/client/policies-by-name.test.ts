@@ -28,7 +28,7 @@ function policiesByName(options: ServiceOptions = {}, configured: string[] = [])
 /** Uses the policies as a call that reaches an instance does. */
 function call(policies: ServicePolicies): void {
   policies.enter();
-  policies.attemptedAt = performance.now();
+  policies.reached = true;
   policies.leave();
 }
 
@@ -48,6 +48,18 @@ describe('the policies of services', () => {
     vi.advanceTimersByTime(2 * TEN_MINUTES);
     expect(policies.peek('users')).toBeUndefined();
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('the policies of a service stay while its cache responds to the calls', () => {
+    const { policies } = policiesByName();
+    const before = policies.get('users');
+    call(before);
+    for (let minute = 0; minute < 60; minute++) {
+      vi.advanceTimersByTime(60_000);
+      before.enter();
+      before.leave();
+    }
+    expect(policies.peek('users')).toBe(before);
   });
 
   it('the policies of a service stay where the service is configured', () => {
