@@ -121,7 +121,7 @@ const GROUPS: Record<string, Record<string, Contender>> = {
   'rejected by an open circuit': {
     'holdfast CircuitBreaker': rejected(() => {
       const breaker = new CircuitBreaker();
-      breaker.trip(new Error('the service is down'));
+      breaker.isolate();
       return breaker;
     }),
     'cockatiel circuitBreaker': rejected(() => {
@@ -130,7 +130,7 @@ const GROUPS: Record<string, Record<string, Contender>> = {
       return breaker;
     }),
     opossum: () => {
-      const breaker = new Opossum(operation, { timeout: false });
+      const breaker = new Opossum(operation, { timeout: false, resetTimeout: 1e9 });
       breaker.open();
       return () => breaker.fire().catch(ignore);
     },
