@@ -1,18 +1,11 @@
 import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
-import { growingLru } from '../internal/growing-lru.ts';
 import * as undici from '../internal/undici.ts';
 import { hasMethods, validateOptions } from '../internal/validate.ts';
 import type { EngineHandle } from './call-engine.ts';
 import { InFlightCalls } from './in-flight-calls.ts';
 import { type LegacyDispatchHandler, toNewerHandler } from './legacy-handler.ts';
-import {
-  MESH_CHECKS,
-  type MeshOptions,
-  MeshTargets,
-  type NearMiss,
-  RENAMED_MESH_OPTIONS,
-} from './mesh-target.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
 import { relay } from './relay.ts';
 import { contentLengthOf, type RelayRequest } from './relay-request.ts';
@@ -34,14 +27,6 @@ export interface MeshDispatchOptions
   extends Dispatcher.DispatchOptions,
     Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'> {}
 
-/** The service or the host that an origin means. */
-interface Target {
-  readonly service: string | undefined;
-  readonly nearMiss: NearMiss | undefined;
-}
-
-const MAX_ORIGINS = 1_000;
-
 /**
  * Dispatches requests to services as a ServiceClient makes calls. It can be given wherever a
  * Dispatcher of undici's is taken, in any version of undici, the built-in fetch of Node included.
@@ -49,7 +34,6 @@ const MAX_ORIGINS = 1_000;
 export class MeshDispatcher extends undici.Dispatcher {
   readonly #client: EngineHandle;
   readonly #targets: MeshTargets;
-  readonly #services = growingLru<string, Target>(MAX_ORIGINS);
   readonly #calls = new InFlightCalls();
   readonly #passthrough: Dispatcher | undefined;
   readonly #mocks: MockPools;
@@ -101,7 +85,9 @@ export class MeshDispatcher extends undici.Dispatcher {
   }
 
   #send(options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    const { service, nearMiss } = this.#targetOf(options);
+    const { origin, path } = options;
+    const key = typeof origin === 'string' ? origin : `${origin?.protocol}//${origin?.host}`;
+    const { service, nearMiss } = this.#targets.targetOf(key, () => parseUrl(origin, path));
     if (service !== undefined) this.#relay(service, options, handler);
     else {
       if (nearMiss !== undefined) this.#client.engine.notePassthrough(nearMiss);
@@ -135,21 +121,6 @@ export class MeshDispatcher extends undici.Dispatcher {
       select,
     } as RelayRequest;
     relay(this.#client.engine, request, handler, this.#calls);
-  }
-
-  #targetOf({ origin, path }: MeshDispatchOptions): Target {
-    if (!this.#targets.byOrigin) {
-      return { service: this.#targets.serviceOf(parseUrl(origin, path)), nearMiss: undefined };
-    }
-    const key = typeof origin === 'string' ? origin : `${origin?.protocol}//${origin?.host}`;
-    let known = this.#services.get(key);
-    if (known === undefined) {
-      const url = parseUrl(origin, '/');
-      const service = this.#targets.serviceOf(url);
-      known = { service, nearMiss: service === undefined ? this.#targets.nearMissOf(url) : undefined };
-      this.#services.set(key, known);
-    }
-    return known;
   }
 
   #passthroughOrOwn(): Dispatcher {

@@ -1,6 +1,7 @@
 import { isName, isServiceHost } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { boolean, isFunction, type RenamedOptions, validateOptions } from '../internal/validate.ts';
 
 /** The options that say which URLs mean a service of the mesh. */
@@ -31,6 +32,15 @@ export interface NearMiss {
   readonly services: readonly string[];
 }
 
+/** What a URL means: a service of the mesh, or a host that may be taken for one. */
+interface Target {
+  readonly service: string | undefined;
+  readonly nearMiss: NearMiss | undefined;
+}
+
+/** The most origins whose meaning is remembered. */
+const MAX_ORIGINS = 1_000;
+
 /**
  * Tells which service of the mesh a URL means. `service://user-service/…` always means a service,
  * whose name keeps its case there; other URLs mean one as the options say.
@@ -39,8 +49,9 @@ export class MeshTargets {
   readonly #route: (url: URL) => string | undefined;
   readonly #routeOption: string;
   readonly #strict: boolean;
-  /** Whether the host and the port of a URL alone decide which service it means. */
-  readonly byOrigin: boolean;
+  /** #byOrigin tells whether the host and the port of a URL alone decide which service it means. */
+  readonly #byOrigin: boolean;
+  readonly #known = growingLru<string, Target>(MAX_ORIGINS);
 
   /** @throws TypeError naming the option that is not allowed */
   constructor(owner: string, { route, strict = false }: MeshOptions = {}) {
@@ -48,7 +59,23 @@ export class MeshTargets {
     this.#route = route ?? serviceOfHost;
     this.#routeOption = `${owner} option 'route'`;
     this.#strict = strict;
-    this.byOrigin = route === undefined;
+    this.#byOrigin = route === undefined;
+  }
+
+  /**
+   * Gives what a URL of this origin means; remembers it unless a `route` decides. `parse` gives the URL.
+   *
+   * @throws InvalidRequestError as `serviceOf` does
+   */
+  targetOf(origin: string, parse: () => URL): Target {
+    let target = this.#byOrigin ? this.#known.get(origin) : undefined;
+    if (target === undefined) {
+      const url = parse();
+      const service = this.serviceOf(url);
+      target = { service, nearMiss: service === undefined ? this.nearMissOf(url) : undefined };
+      if (this.#byOrigin) this.#known.set(origin, target);
+    }
+    return target;
   }
 
   /**
@@ -62,7 +89,7 @@ export class MeshTargets {
     const service = web ? (decided(this.#route(url), this.#routeOption) ?? undefined) : undefined;
     if (service === undefined) {
       if (this.#strict) {
-        const hint = this.byOrigin && web && url.port !== '' ? ': the URL of a service has no port' : '';
+        const hint = this.#byOrigin && web && url.port !== '' ? ': the URL of a service has no port' : '';
         throw new InvalidRequestError(`${url.origin} is no service of the mesh${hint}`);
       }
       return undefined;
@@ -81,7 +108,7 @@ export class MeshTargets {
    * decides.
    */
   nearMissOf({ protocol, hostname, host }: URL): NearMiss | undefined {
-    if (!this.byOrigin || (protocol !== 'http:' && protocol !== 'https:')) return undefined;
+    if (!this.#byOrigin || (protocol !== 'http:' && protocol !== 'https:')) return undefined;
     const name = hostname.replace(/\.$/, '');
     if (!isName(name) || name === 'localhost') return undefined;
     const inKubernetes = KUBERNETES_SERVICE.exec(name)?.[1];

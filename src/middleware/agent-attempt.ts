@@ -11,6 +11,7 @@ import { asError, toServiceError } from '../client/service-errors.ts';
 import type { AttemptResult } from '../client/transport.ts';
 import { InvalidRequestError, type ServiceResponseError } from '../errors.ts';
 import { whenRead } from '../internal/event-loop-stall.ts';
+import { CONNECT_OPTIONS } from '../internal/external-options.ts';
 import { type AbortListener, OnAbort } from '../policies/abort.ts';
 import type { AgentRequest } from './agent-request.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
@@ -273,16 +274,22 @@ function buildConnectionOptions(given: RequestOptions, { instance, policies }: A
   const { connection } = policies;
   const { protocol, host, port } = instance;
   const address = { host, port, socketPath: undefined };
-  const set = withoutUndefined(given);
+  const own = pickConnectOptions(given);
   // Without a `servername` Node's agent takes it from the Host of the request.
-  if (protocol === 'http') return Object.assign(set, address, { servername: '' });
+  if (protocol === 'http') return Object.assign(own, address, { servername: '' });
   const { timeout: _, ...tls } = typeof connection.connect === 'object' ? connection.connect : {};
-  return { servername: tlsNameOf(instance, connection) ?? host, ...tls, ...set, ...address };
+  return { servername: tlsNameOf(instance, connection) ?? host, ...tls, ...own, ...address };
 }
 
-/** Leaves out what is undefined, as half of what got gives is: Node's agent copies the rest twice more. */
-function withoutUndefined(given: object): object {
-  const set: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(given)) if (value !== undefined) set[name] = value;
-  return set;
+/**
+ * Picks the options of a connection, where they are set. Clients give many others with each request,
+ * and Node's agent copies all that it is given twice.
+ */
+function pickConnectOptions(given: RequestOptions): object {
+  const options: Record<string, unknown> = {};
+  for (const name of Object.keys(given) as (keyof RequestOptions)[]) {
+    const value = CONNECT_OPTIONS.has(name) ? given[name] : undefined;
+    if (value !== undefined) options[name] = value;
+  }
+  return options;
 }

@@ -9,6 +9,7 @@ import type { ServiceClient, ServiceClientOptions } from '../client/service-clie
 import { asError } from '../client/service-errors.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
+import { shown } from '../internal/shown.ts';
 import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
 import { withDefaults } from '../internal/with-defaults.ts';
 import { type AgentClientRequest, AgentRequest, type GetSockets } from './agent-request.ts';
@@ -195,10 +196,9 @@ class Mesh {
   /** Sends or rejects a request, if it is for a service; false if it is to pass through. */
   accept(request: AgentClientRequest, options: RequestOptions, protocol: string): boolean {
     try {
-      const url = urlOf(options, protocol);
-      const service = this.#targets.serviceOf(url);
+      const origin = originOf(options, protocol);
+      const { service, nearMiss } = this.#targets.targetOf(origin, () => parseOrigin(origin));
       if (service === undefined) {
-        const nearMiss = this.#targets.nearMissOf(url);
         if (nearMiss !== undefined) this.#client.engine.notePassthrough(nearMiss);
         return false;
       }
@@ -246,12 +246,15 @@ class Mesh {
   }
 }
 
-function urlOf({ host, port, socketPath }: RequestOptions, protocol: string): URL {
+function originOf({ host, port, socketPath }: RequestOptions, protocol: string): string {
   const name = socketPath === undefined ? String(host) : 'localhost';
-  const url = `${protocol}//${/^[^[].*:/.test(name) ? `[${name}]` : name}:${port}`;
+  return `${protocol}//${/^[^[].*:/.test(name) ? `[${name}]` : name}:${port}`;
+}
+
+function parseOrigin(origin: string): URL {
   try {
-    return new URL(url);
+    return new URL(origin);
   } catch (cause) {
-    throw new InvalidRequestError(`not the host and port of a URL: ${url.slice(0, 200)}`, { cause });
+    throw new InvalidRequestError(`not the host and port of a URL: ${shown(origin)}`, { cause });
   }
 }

@@ -93,10 +93,11 @@ function readLines(
 ): { given: Map<string, string[]>; others: string[] } {
   const given = new Map<string, string[]>();
   const others = lines.filter((line, index) => {
-    const [, name, value] = (index > 0 && /^([^:]+):[ \t]*(.*)$/.exec(line)) || [];
-    const lower = name?.toLowerCase();
-    if (lower === undefined || !names.has(lower)) return true;
-    given.set(lower, [...(given.get(lower) ?? []), value!]);
+    const colon = index > 0 ? line.indexOf(':') : -1;
+    const name = colon === -1 ? undefined : line.slice(0, colon).toLowerCase();
+    if (name === undefined || !names.has(name)) return true;
+    const values = given.get(name) ?? [];
+    given.set(name, [...values, line.slice(colon + 1).replace(/^[ \t]+/, '')]);
     return false;
   });
   return { given, others };
