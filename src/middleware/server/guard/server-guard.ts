@@ -1,5 +1,5 @@
 import { contextFrom, type Identity, type RequestContext } from '../../../client/propagation.ts';
-import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
+import { LimitExceededError } from '../../../errors.ts';
 import { decided, decidedKey, isThenable, undecided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { jitter } from '../../../internal/jitter.ts';
@@ -33,7 +33,7 @@ import type { ReadKeys, RequestKeys } from '../idempotency/request-keys.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
-import { DecisionWait } from './decision-wait.ts';
+import { DecisionWait, TOO_LATE } from './decision-wait.ts';
 import { type IdentityFailure, type IdentityVerifier, toUnidentified } from './identity-verifier.ts';
 import {
   type GuardedRequest,
@@ -330,7 +330,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   /** Rejects the request where the wait for a decision ended with it; fails with the error else. */
   #failLate({ request, disconnected }: GuardedRequest, error: unknown): LocalResponse {
     if (disconnected.aborted && error === disconnected.reason) return this.#reject(request, CLIENT_GONE);
-    if (error instanceof DeadlineExceededError) return this.#reject(request, PAST_DEADLINE);
+    if (error === TOO_LATE) return this.#reject(request, PAST_DEADLINE);
     return this.#fail(request, error);
   }
 
@@ -477,7 +477,6 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
 const unavailable = (): IdentityFailure => 'unavailable';
 const NO_LISTENER = { onAbort() {} };
-const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 
 function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
