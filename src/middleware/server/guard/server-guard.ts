@@ -9,6 +9,7 @@ import {
   type Check,
   duration,
   either,
+  integer,
   isFunction,
   nonEmptyString,
   noPromise,
@@ -42,7 +43,7 @@ import {
   summaryOf,
 } from './incoming-request.ts';
 import type { LocalResponse } from './local-response.ts';
-import { checkHeapUsed, Pressure } from './pressure.ts';
+import { Pressure } from './pressure.ts';
 import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
 
 export interface ServerGuardOptions {
@@ -74,8 +75,9 @@ export interface ServerGuardOptions {
   /**
    * The bytes of V8's heap that may be in use, measured twice a second at most. Above that the guard
    * rejects requests: the more the fuller the heap is, the least critical first, and nine of ten at a
-   * tenth above it. The last ones go on, since without work no garbage is collected. It must be below
-   * the heap's own limit (`v8.getHeapStatistics().heap_size_limit`). Default false: any number.
+   * tenth above it. The last ones go on, since without work no garbage is collected. From the heap's own
+   * limit on (`v8.getHeapStatistics().heap_size_limit`), which V8 takes from the memory of the host, it has
+   * no effect, and the process is warned once. Default false: any number.
    */
   maxHeapUsedBytes?: number | false | undefined;
   /**
@@ -192,7 +194,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       adaptiveConcurrency: limiterOption,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       maxEventLoopUtilization: either('a share from 0.01 to 1, or false', oneOf(false), number(0.01, 1)),
-      maxHeapUsedBytes: checkHeapUsed,
+      maxHeapUsedBytes: either('a whole number of bytes, or false', oneOf(false), integer(1)),
       priorities: priorityList,
       priorityOf: isFunction,
       retryAfter: duration,

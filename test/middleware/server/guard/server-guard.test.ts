@@ -14,7 +14,7 @@ import { Health } from '../../../../src/middleware/server/lifecycle/health.ts';
 import { AbortScope } from '../../../../src/policies/abort.ts';
 import { AdaptiveConcurrency } from '../../../../src/policies/adaptive-concurrency.ts';
 import type { LimitSample } from '../../../../src/policies/concurrency-limit.ts';
-import { fakeTime, fling, flush, pass } from '../../../policies/helpers.ts';
+import { collectWarnings, fakeTime, fling, flush, pass } from '../../../policies/helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -472,6 +472,19 @@ describe('a ServerGuard with maxEventLoopUtilization or maxHeapUsedBytes', () =>
     const guard = new ServerGuard({ maxEventLoopUtilization: 1, random: () => 0 });
     admit(guard);
     await pass(500);
+  it('a guard whose maxHeapUsedBytes the heap cannot reach warns of it, once in a process', async () => {
+    const { warnings, stop } = collectWarnings('HoldfastOptionWarning');
+    const { heap_size_limit: limit } = getHeapStatistics();
+    for (const maxHeapUsedBytes of [limit, limit + 1, limit]) new ServerGuard({ maxHeapUsedBytes });
+    new ServerGuard({ maxHeapUsedBytes: limit - 1 });
+    await stop();
+    expect(warnings.map(({ message }) => message)).toEqual(
+      [limit, limit + 1].map((bytes) =>
+        expect.stringMatching(`'maxHeapUsedBytes' is ${bytes}, .* ${limit} bytes.*--max-old-space-size`),
+      ),
+    );
+  });
+
     admit(guard);
   });
 });
@@ -484,10 +497,6 @@ describe('the options of a ServerGuard', () => {
     [{ maxEventLoopDelay: true }, /maxEventLoopDelay/],
     [{ maxEventLoopUtilization: 1.5 }, /maxEventLoopUtilization/],
     [{ maxHeapUsedBytes: '1g' }, /maxHeapUsedBytes/],
-    [
-      { maxHeapUsedBytes: getHeapStatistics().heap_size_limit },
-      /'maxHeapUsedBytes' must be below \d+, the heap limit of this process, .*--max-old-space-size/,
-    ],
     [{ priorities: [] }, /priorities/],
     [{ priorities: ['a', 'a'], priorityOf }, /two of one name/],
     [{ priorities: [''], priorityOf }, /name/],
