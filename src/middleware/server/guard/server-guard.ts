@@ -86,11 +86,11 @@ export interface ServerGuardOptions {
    */
   priorities?: readonly (string | ConcurrencyPartition)[] | undefined;
   /**
-   * Gives the name of a request's priority, at once: one of `priorities`, or undefined, which counts as
-   * least critical. So does an unknown name, as a caller may have sent it; of that the guard emits
-   * `decision-error`.
+   * Gives the name of a request's priority, at once: one of `priorities`, or undefined or null, which
+   * count as least critical. So does an unknown name, as a caller may have sent it; of the first one the
+   * guard emits `decision-error`.
    */
-  priorityOf?: ((request: IncomingRequest) => string | undefined) | undefined;
+  priorityOf?: ((request: IncomingRequest) => string | null | undefined) | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
    * many, by chance, in whole seconds, so that requests that were rejected together do not come
@@ -135,9 +135,9 @@ export interface ServerGuardEvents {
    */
   'lock-lost': [event: { request: RequestSummary }];
   /**
-   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. If a
-   * function of the limiter, such as `isDropped`, fails when the response is finished, only this
-   * event tells it.
+   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. Only this
+   * event tells it if a function of the limiter, such as `isDropped`, fails when the response is finished,
+   * and of the first unknown name that `priorityOf` gives.
    */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
@@ -181,6 +181,8 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   readonly #pressure: Pressure;
   readonly #levels: CriticalityLevels;
   readonly #priorityOf: ServerGuardOptions['priorityOf'];
+  /** Whether the guard has told of an unknown priority: any caller may send as many as it likes. */
+  #toldUnknownPriority = false;
   readonly #retryAfter: number;
   readonly #exempt: (request: IncomingRequest) => boolean;
   readonly #random: () => number;
@@ -323,9 +325,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   #readPriority(request: IncomingRequest): string | undefined {
     const option = "ServerGuard option 'priorityOf'";
-    const name = decidedKey(this.#priorityOf?.(request), option);
-    const expected = this.#levels.findMismatch(name);
-    if (expected !== undefined) this.#reportError(request, undecided(name, option, expected));
+    const name = decidedKey(this.#priorityOf?.(request) ?? undefined, option);
+    if (!this.#toldUnknownPriority && !this.#levels.accepts(name)) {
+      this.#toldUnknownPriority = true;
+      this.#reportError(request, undecided(name, option, this.#levels.describeExpected()));
+    }
     return name;
   }
 
