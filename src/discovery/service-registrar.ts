@@ -47,8 +47,8 @@ export interface ServiceRegistrarOptions {
   heartbeatInterval?: number | undefined;
   /**
    * The signal on which the instance is deregistered. Unless another listener of the signal is there,
-   * which then decides, the process exits after that with 128 + the number of the signal. Default:
-   * none.
+   * which then decides, the process exits after that with 128 + the number of the signal, or at once on
+   * a second signal. Default: none.
    */
   deregisterOn?: NodeJS.Signals | false | undefined;
 }

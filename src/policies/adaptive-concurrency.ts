@@ -70,10 +70,10 @@ export interface AdaptiveConcurrencyOptions extends TimedPolicyOptions {
    */
   partitions?: readonly ConcurrencyPartition[] | undefined;
   /**
-   * Gives the name of the partition of a call, at once. Undefined and an unknown name stand for the least
-   * critical one; a call for which it gives anything else fails with a TypeError.
+   * Gives the name of the partition of a call, at once. Undefined, null and an unknown name stand for the
+   * least critical one; a call for which it gives anything else fails with a TypeError.
    */
-  partition?: ((context: CallContext) => string | undefined) | undefined;
+  partition?: ((context: CallContext) => string | null | undefined) | undefined;
   /**
    * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
    * with the status 429 or 503.
@@ -134,7 +134,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   readonly #queueTimeout: number;
   readonly #clock: Clock;
   readonly #partitions: readonly Partition[];
-  readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
+  readonly #partitionNamed: AdaptiveConcurrencyOptions['partition'];
   readonly #isDropped: AdaptiveConcurrencyOptions['isDropped'];
   /** #estimate is the limit with its fraction, from which the algorithm continues. */
   #estimate: number;
@@ -237,7 +237,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
 
   #partitionOf(context: CallContext): Partition {
     if (this.#partitionNamed === undefined) return this.#partitions[0]!;
-    const name = decidedKey(this.#partitionNamed(context), "AdaptiveConcurrency option 'partition'");
+    const name = decidedKey(
+      this.#partitionNamed(context) ?? undefined,
+      "AdaptiveConcurrency option 'partition'",
+    );
     return this.#partitions.find((partition) => partition.name === name) ?? this.#partitions.at(-1)!;
   }
 

@@ -493,6 +493,15 @@ describe('partitions', () => {
     expect(browses.every((call) => call.call.outcome === undefined)).toBe(true);
   });
 
+  it('a limiter counts a call for which partition gives null as the least critical', async () => {
+    const limiter = make({ maxQueue: 1, partition: ({ attributes }) => (attributes.kind as string) ?? null });
+    many(limiter, 10, 'checkout');
+    const none = begin(limiter);
+    many(limiter, 1, 'browse');
+    await flush();
+    expect(none.call.outcome).toMatchObject(refused);
+  });
+
   it('a limiter counts a call of an unknown partition as the least critical', async () => {
     const limiter = make({ maxQueue: 1 });
     many(limiter, 10, 'report');

@@ -57,8 +57,10 @@ export interface AwaitedDecision {
   run(decide: () => boolean | PromiseLike<boolean>): Promise<boolean>;
 }
 
+/** Values that are no name of a partition or priority. */
+const NO_NAMES = [5, 5n, true, {}, Symbol('key'), () => 'key'];
 /** Values that are no key of a call. */
-const NO_KEYS = [5, 5n, true, null, {}, Symbol('key'), () => 'key'];
+const NO_KEYS = [...NO_NAMES, null];
 
 const fails = () => Promise.reject(new Error('down'));
 const budget = { deposit: () => {}, withdraw: () => true };
@@ -291,7 +293,7 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "AdaptiveConcurrency option 'partition'",
-    wrong: NO_KEYS,
+    wrong: NO_NAMES,
     run: (partition) => {
       const limiter = new AdaptiveConcurrency({ partitions: [{ name: 'a', share: 1 }], partition });
       return andNothingHeld(
@@ -355,12 +357,12 @@ export const DECISIONS: readonly Decision[] = [
   { option: "ServerGuard option 'exempt'", run: (exempt) => admit({ exempt }) },
   {
     option: "ServerGuard option 'priorityOf'",
-    wrong: NO_KEYS,
+    wrong: NO_NAMES,
     run: (priorityOf) => admit({ priorityOf, priorities: ['a', 'b'] }),
   },
   {
     option: "ServerGuard option 'priorityOf'",
-    wrong: NO_KEYS,
+    wrong: NO_NAMES,
     // The limiter of the user alone knows the names.
     run: (priorityOf) => admit({ priorityOf, adaptiveConcurrency: new AdaptiveConcurrency() }),
   },

@@ -294,6 +294,32 @@ describe('a guard that waits for an identity', () => {
 
   const codeOf = (decision: unknown) => JSON.parse((decision as { body: string }).body).code;
 
+  it('a guard verifies with the keys that it has when the fetch of newer ones hangs', async () => {
+    fakeTime();
+    vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const fetches: AbortSignal[] = [];
+    vi.spyOn(AbortSignal, 'timeout').mockImplementation((milliseconds) => {
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(), milliseconds);
+      fetches.push(controller.signal);
+      return controller.signal;
+    });
+    const asked = defer<void>();
+    const { origin, requests } = await startServer((_request, response) => {
+      if (requests.length === 1) json(response, keys);
+      else asked.resolve();
+    });
+    const guard = new ServerGuard({ identity: verifyIdentity({ keys: origin, audience: 'user-service' }) });
+    const ask = () => admit(guard, { [IDENTITY_HEADER]: signer.sign(CALLER, 'user-service') }).decision;
+    expect(await ask()).toBeInstanceOf(Admission);
+    await pass(10 * 60_000);
+    const decision = ask();
+    await asked.promise;
+    await pass(4_999);
+    expect(fetches.map(({ aborted }) => aborted)).toEqual([true, true]);
+    expect(await decision).toBeInstanceOf(Admission);
+  });
+
   it('decides at once where the identity is known at once', () => {
     const guard = new ServerGuard({ identity: () => IDENTITY });
     const { decision } = admit(guard);

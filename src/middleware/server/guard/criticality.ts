@@ -17,9 +17,13 @@ export class CriticalityLevels {
     this.#names = this.partitions.map(({ name }) => name);
   }
 
-  /** Describes the names that there are, if the name is none of them; undefined stands for the last one. */
-  findMismatch(name: string | undefined): string | undefined {
-    if (!this.#listed || name === undefined || this.#names.includes(name)) return undefined;
+  /** Whether the name is that of a level, or may be one of the limiter of the user. */
+  accepts(name: string | undefined): boolean {
+    return !this.#listed || name === undefined || this.#names.includes(name);
+  }
+
+  /** Describes the names that there are; undefined stands for the last one. */
+  describeExpected(): string {
     return `${this.#names.map(shown).join(' or ')}, or undefined for ${shown(this.#names.at(-1))}`;
   }
 

@@ -7,6 +7,9 @@ import type { GuardedRequest } from './incoming-request.ts';
 /** Milliseconds for which a guard waits for what a function of its options decides. */
 const DECISION_TIMEOUT = 5_000;
 
+/** The error of a wait that ended at the deadline of its request; other ones of its class are of other calls. */
+export const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
+
 /** Waits for the promises of a function of the options of a guard, which may never settle. */
 export class DecisionWait {
   readonly #timeout: Timeout;
@@ -17,8 +20,8 @@ export class DecisionWait {
   }
 
   /**
-   * Settles as the promise does; rejects once the deadline of the request has passed, its client has
-   * disconnected, or after five seconds.
+   * Settles as the promise does; rejects with TOO_LATE once the deadline of the request has passed, with
+   * the reason of `disconnected` once its client has disconnected, or after five seconds.
    *
    * @param expired gives the decision after the five seconds. Default: they reject with a TimeoutError
    */
@@ -33,8 +36,10 @@ export class DecisionWait {
     const outcome = await this.#timeout
       .execute(() => settled, context)
       .catch((error) => {
-        const isOver = error instanceof TimeoutError && !(error instanceof DeadlineExceededError);
-        if (isOver && expired !== undefined) return { ok: true as const, value: expired() };
+        // The operation never rejects: a DeadlineExceededError is that of the Timeout.
+        if (error instanceof DeadlineExceededError) throw TOO_LATE;
+        if (error instanceof TimeoutError && expired !== undefined)
+          return { ok: true as const, value: expired() };
         throw error;
       });
     return unwrap(outcome);

@@ -1,6 +1,5 @@
 import type { EventLoopUtilization } from 'node:perf_hooks';
 import { getHeapStatistics } from 'node:v8';
-import { type Check, either, integer, oneOf } from '../../../internal/validate.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 
 /** PressureLimits are what this process may bear; Infinity for any. */
@@ -12,19 +11,6 @@ export interface PressureLimits {
   /** Bytes. */
   readonly heapUsed: number;
 }
-
-const bytesOrFalse = either('a whole number of bytes, or false', oneOf(false), integer(1));
-
-/** Checks a limit of the heap in use, which the heap must be able to reach. */
-export const checkHeapUsed: Check = (value, option) => {
-  bytesOrFalse(value, option);
-  const { heap_size_limit: limit } = getHeapStatistics();
-  if (value === false || (value as number) < limit) return;
-  throw new RangeError(
-    `${option} must be below ${limit}, the heap limit of this process, at which V8 ends it; got ${value}: ` +
-      'give less, or raise the limit (--max-old-space-size)',
-  );
-};
 
 /** Milliseconds between two samples, which are taken on demand. */
 const INTERVAL = 500;
@@ -48,6 +34,7 @@ export class Pressure {
 
   constructor(limits: PressureLimits) {
     this.#limits = limits;
+    if (limits.heapUsed !== Infinity) warnOfUnreachable(limits.heapUsed);
     this.#sampled = limits.utilization !== Infinity || limits.heapUsed !== Infinity;
   }
 
@@ -87,6 +74,23 @@ export class Pressure {
     }
     this.#eventLoop = eventLoop;
   }
+}
+
+const warned = new Set<number>();
+
+/**
+ * Warns, once of each value, of a limit that the heap in use cannot reach. It is no error: V8 takes its own
+ * limit from the memory of the host, so that a service which starts on one host would not on a smaller one.
+ */
+function warnOfUnreachable(heapUsed: number): void {
+  const { heap_size_limit: limit } = getHeapStatistics();
+  if (heapUsed < limit || warned.has(heapUsed)) return;
+  warned.add(heapUsed);
+  process.emitWarning(
+    `ServerGuard option 'maxHeapUsedBytes' is ${heapUsed}, and has no effect: V8 ends this process where its heap ` +
+      `reaches ${limit} bytes. Give less, or raise that limit (--max-old-space-size).`,
+    { type: 'HoldfastOptionWarning' },
+  );
 }
 
 /** By how many spans a value is over its limit; 0 if it is not. */

@@ -1,5 +1,5 @@
 import { contextFrom, type Identity, type RequestContext } from '../../../client/propagation.ts';
-import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
+import { LimitExceededError } from '../../../errors.ts';
 import { decided, decidedKey, isThenable, undecided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { jitter } from '../../../internal/jitter.ts';
@@ -9,6 +9,7 @@ import {
   type Check,
   duration,
   either,
+  integer,
   isFunction,
   nonEmptyString,
   noPromise,
@@ -33,7 +34,7 @@ import type { ReadKeys, RequestKeys } from '../idempotency/request-keys.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
-import { DecisionWait } from './decision-wait.ts';
+import { DecisionWait, TOO_LATE } from './decision-wait.ts';
 import { type IdentityFailure, type IdentityVerifier, toUnidentified } from './identity-verifier.ts';
 import {
   type GuardedRequest,
@@ -42,7 +43,7 @@ import {
   summaryOf,
 } from './incoming-request.ts';
 import type { LocalResponse } from './local-response.ts';
-import { checkHeapUsed, Pressure } from './pressure.ts';
+import { Pressure } from './pressure.ts';
 import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
 
 export interface ServerGuardOptions {
@@ -74,8 +75,9 @@ export interface ServerGuardOptions {
   /**
    * The bytes of V8's heap that may be in use, measured twice a second at most. Above that the guard
    * rejects requests: the more the fuller the heap is, the least critical first, and nine of ten at a
-   * tenth above it. The last ones go on, since without work no garbage is collected. It must be below
-   * the heap's own limit (`v8.getHeapStatistics().heap_size_limit`). Default false: any number.
+   * tenth above it. The last ones go on, since without work no garbage is collected. From the heap's own
+   * limit on (`v8.getHeapStatistics().heap_size_limit`), which V8 takes from the memory of the host, it has
+   * no effect, and the process is warned once. Default false: any number.
    */
   maxHeapUsedBytes?: number | false | undefined;
   /**
@@ -84,11 +86,11 @@ export interface ServerGuardOptions {
    */
   priorities?: readonly (string | ConcurrencyPartition)[] | undefined;
   /**
-   * Gives the name of a request's priority, at once: one of `priorities`, or undefined, which counts as
-   * least critical. So does an unknown name, as a caller may have sent it; of that the guard emits
-   * `decision-error`.
+   * Gives the name of a request's priority, at once: one of `priorities`, or undefined or null, which
+   * count as least critical. So does an unknown name, as a caller may have sent it; of the first one the
+   * guard emits `decision-error`.
    */
-  priorityOf?: ((request: IncomingRequest) => string | undefined) | undefined;
+  priorityOf?: ((request: IncomingRequest) => string | null | undefined) | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
    * many, by chance, in whole seconds, so that requests that were rejected together do not come
@@ -133,9 +135,9 @@ export interface ServerGuardEvents {
    */
   'lock-lost': [event: { request: RequestSummary }];
   /**
-   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. If a
-   * function of the limiter, such as `isDropped`, fails when the response is finished, only this
-   * event tells it.
+   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. Only this
+   * event tells it if a function of the limiter, such as `isDropped`, fails when the response is finished,
+   * and of the first unknown name that `priorityOf` gives.
    */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
@@ -179,6 +181,8 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   readonly #pressure: Pressure;
   readonly #levels: CriticalityLevels;
   readonly #priorityOf: ServerGuardOptions['priorityOf'];
+  /** Whether the guard has told of an unknown priority: any caller may send as many as it likes. */
+  #toldUnknownPriority = false;
   readonly #retryAfter: number;
   readonly #exempt: (request: IncomingRequest) => boolean;
   readonly #random: () => number;
@@ -192,7 +196,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       adaptiveConcurrency: limiterOption,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       maxEventLoopUtilization: either('a share from 0.01 to 1, or false', oneOf(false), number(0.01, 1)),
-      maxHeapUsedBytes: checkHeapUsed,
+      maxHeapUsedBytes: either('a whole number of bytes, or false', oneOf(false), integer(1)),
       priorities: priorityList,
       priorityOf: isFunction,
       retryAfter: duration,
@@ -321,16 +325,18 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   #readPriority(request: IncomingRequest): string | undefined {
     const option = "ServerGuard option 'priorityOf'";
-    const name = decidedKey(this.#priorityOf?.(request), option);
-    const expected = this.#levels.findMismatch(name);
-    if (expected !== undefined) this.#reportError(request, undecided(name, option, expected));
+    const name = decidedKey(this.#priorityOf?.(request) ?? undefined, option);
+    if (!this.#toldUnknownPriority && !this.#levels.accepts(name)) {
+      this.#toldUnknownPriority = true;
+      this.#reportError(request, undecided(name, option, this.#levels.describeExpected()));
+    }
     return name;
   }
 
   /** Rejects the request where the wait for a decision ended with it; fails with the error else. */
   #failLate({ request, disconnected }: GuardedRequest, error: unknown): LocalResponse {
     if (disconnected.aborted && error === disconnected.reason) return this.#reject(request, CLIENT_GONE);
-    if (error instanceof DeadlineExceededError) return this.#reject(request, PAST_DEADLINE);
+    if (error === TOO_LATE) return this.#reject(request, PAST_DEADLINE);
     return this.#fail(request, error);
   }
 
@@ -477,7 +483,6 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
 const unavailable = (): IdentityFailure => 'unavailable';
 const NO_LISTENER = { onAbort() {} };
-const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 
 function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;

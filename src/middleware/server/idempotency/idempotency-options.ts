@@ -53,11 +53,11 @@ export interface IdempotencyOptions {
   maxResponseSize?: number | undefined;
   /**
    * Gives the scope of a key: the same for a caller each time, and for no other. A promise is
-   * awaited, for five seconds at most: then the request gets 500. Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`,
-   * `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, the
-   * `credentialHeaders`, and the identity that a gateway has proven. If those change between
-   * attempts, as tokens that are renewed do, give the id of the user or of the tenant, from a source
-   * that cannot be forged.
+   * awaited, for five seconds at most: then the request gets 500. Default: the headers
+   * `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key`,
+   * `X-Tenant-Id` and `X-Service-Name` together, the `credentialHeaders`, and the identity that a
+   * gateway has proven. If those change between attempts, as tokens that are renewed do, give the id
+   * of the user or of the tenant, from a source that cannot be forged.
    */
   scope?: ((request: IncomingRequest) => string | PromiseLike<string>) | undefined;
   /** Names of further headers that tell callers or tenants apart, for the default `scope`. */

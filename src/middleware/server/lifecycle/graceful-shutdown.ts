@@ -2,7 +2,7 @@ import { deregistrationSignals } from '../../../discovery/deregistration-signals
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { ServerClosedError } from '../../../errors.ts';
 import { Emitter } from '../../../internal/emitter.ts';
-import { exitBySignal } from '../../../internal/exit-by-signal.ts';
+import { exitBySignal, SAME_SIGNAL_WINDOW } from '../../../internal/exit-by-signal.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   type Check,
@@ -85,11 +85,6 @@ export interface GracefulShutdownEvents {
 const CLOSE_TIMEOUT = 5_000;
 /** Milliseconds between two checks of whether a request is in flight. */
 const POLL_INTERVAL = 10;
-/**
- * Milliseconds within which a second signal counts as the first one again: npm passes on a Ctrl+C
- * that its child has got as well.
- */
-const SAME_SIGNAL_WINDOW = 500;
 
 /**
  * Takes a process out of the mesh without a failed call: makes it unready, deregisters it, waits

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { DeadlineExceededError } from '../../../../src/errors.ts';
 import { Admission } from '../../../../src/middleware/server/guard/admission.ts';
 import type { LocalResponse } from '../../../../src/middleware/server/guard/local-response.ts';
 import {
@@ -142,5 +143,18 @@ it('an error with which a function of a guard rejects stays the error of the req
     await flush();
     expect(seen.error).toBe(broken);
     expect(errors).toEqual([broken]);
+  }
+});
+
+it('a DeadlineExceededError of a call that a function of a guard makes is an error of that function', async () => {
+  for (const row of CASES) {
+    for (const deadline of [undefined, 1_000]) {
+      const { seen, given, errors } = ask(row, deadline);
+      const broken = new DeadlineExceededError('the deadline of another call passed', 5);
+      given.reject(broken);
+      await flush();
+      expect(seen).toEqual({ decision: undefined, error: broken });
+      expect(errors).toEqual([broken]);
+    }
   }
 });

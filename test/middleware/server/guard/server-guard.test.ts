@@ -14,7 +14,7 @@ import { Health } from '../../../../src/middleware/server/lifecycle/health.ts';
 import { AbortScope } from '../../../../src/policies/abort.ts';
 import { AdaptiveConcurrency } from '../../../../src/policies/adaptive-concurrency.ts';
 import type { LimitSample } from '../../../../src/policies/concurrency-limit.ts';
-import { fakeTime, fling, flush, pass } from '../../../policies/helpers.ts';
+import { collectWarnings, fakeTime, fling, flush, pass } from '../../../policies/helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -163,14 +163,29 @@ describe('a ServerGuard with adaptiveConcurrency', () => {
     expect(seen).toEqual([{ method: 'POST', path: '/orders', priority: 'checkout' }]);
   });
 
-  it('a request of an unknown priority is the least critical, and the guard tells of it', () => {
-    const guard = new ServerGuard({ priorities: ['checkout', 'report'], priorityOf: () => 'chekout' });
+  it('requests of unknown priorities are the least critical, and the guard tells of the first one alone', () => {
+    let name = 'checkout';
+    const guard = new ServerGuard({ priorities: ['checkout', 'report'], priorityOf: () => name });
     const errors: string[] = [];
-    guard.on('decision-error', ({ error }) => errors.push((error as Error).message));
-    expect(admit(guard)).toBeInstanceOf(Admission);
+    guard.on('decision-error', ({ error }) => errors.push(error.message));
+    for (name of ['checkout', 'chekout', 'chekout', 'reprot', 'report']) admit(guard);
     expect(errors).toEqual([
       "ServerGuard option 'priorityOf' must give 'checkout' or 'report', or undefined for 'report'; it gave 'chekout'",
     ]);
+  });
+
+  it('a request for which priorityOf gives null has no priority, and the guard tells of nothing', () => {
+    const told = vi.fn();
+    const limiter = new AdaptiveConcurrency({
+      partitions: [{ name: 'a', share: 1 }],
+      partition: ({ attributes }) => void told(attributes.priority),
+    });
+    for (const options of [{ priorities: ['checkout', 'report'] }, { adaptiveConcurrency: limiter }]) {
+      const guard = new ServerGuard({ ...options, priorityOf: () => null });
+      guard.on('decision-error', told);
+      admit(guard);
+    }
+    expect(told.mock.calls).toEqual([[undefined]]);
   });
 
   it('the most critical of the waiting requests is admitted first, and displaces the least critical one from a full queue', async () => {
@@ -457,6 +472,19 @@ describe('a ServerGuard with maxEventLoopUtilization or maxHeapUsedBytes', () =>
     expect(rejected(guard, { path: 'checkout' })).toBeCloseTo(0.8, 2);
   });
 
+  it('a guard whose maxHeapUsedBytes the heap cannot reach warns of it, once in a process', async () => {
+    const { warnings, stop } = collectWarnings('HoldfastOptionWarning');
+    const { heap_size_limit: limit } = getHeapStatistics();
+    for (const maxHeapUsedBytes of [limit, limit + 1, limit]) new ServerGuard({ maxHeapUsedBytes });
+    new ServerGuard({ maxHeapUsedBytes: limit - 1 });
+    await stop();
+    expect(warnings.map(({ message }) => message)).toEqual(
+      [limit, limit + 1].map((bytes) =>
+        expect.stringMatching(`'maxHeapUsedBytes' is ${bytes}, .* ${limit} bytes.*--max-old-space-size`),
+      ),
+    );
+  });
+
   it('a guard measures nothing that has no limit', () => {
     const { eventLoop, heap } = measure({ utilization: 1, heapUsed: 1e12 });
     const delay = vi.spyOn(EventLoopDelay.prototype, 'current', 'get').mockReturnValue(1_000);
@@ -484,10 +512,6 @@ describe('the options of a ServerGuard', () => {
     [{ maxEventLoopDelay: true }, /maxEventLoopDelay/],
     [{ maxEventLoopUtilization: 1.5 }, /maxEventLoopUtilization/],
     [{ maxHeapUsedBytes: '1g' }, /maxHeapUsedBytes/],
-    [
-      { maxHeapUsedBytes: getHeapStatistics().heap_size_limit },
-      /'maxHeapUsedBytes' must be below \d+, the heap limit of this process, .*--max-old-space-size/,
-    ],
     [{ priorities: [] }, /priorities/],
     [{ priorities: ['a', 'a'], priorityOf }, /two of one name/],
     [{ priorities: [''], priorityOf }, /name/],
