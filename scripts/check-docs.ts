@@ -9,13 +9,12 @@
 import { globSync, readFileSync, statSync } from 'node:fs';
 import { join, posix, resolve } from 'node:path';
 import ts from 'typescript';
+import { blocksOf, kindOf } from './doc-blocks.ts';
 import { type DocProgram, programsOf } from './doc-programs.ts';
 import { NOT_INSTALLED } from './not-installed.ts';
 
 /** Languages of blocks that are no programs. */
 const NO_PROGRAMS = ['dockerfile', 'http', 'json', 'mermaid', 'sh', 'sql', 'text', 'yaml'];
-/** Begins a block, in a list or a quotation too. */
-const FENCE = /^(?<before>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)*)(?<marks>`{3,}|~{3,})(?<info>[^`]*)$/;
 /** A block that is checked by another script, or not at all, says why: `js unchecked: …`. */
 const UNCHECKED = /^\S+ unchecked: \S/;
 
@@ -65,24 +64,18 @@ export function checkTypes(pages: ReadonlyMap<string, string>, settings: ts.Comp
 /** One message for each block that may be a program, and that the check of types does not see. */
 export function checkBlocks(page: string, markdown: string): string[] {
   const problems: string[] = [];
-  let open: string | undefined;
-  for (const [index, text] of markdown.split('\n').entries()) {
-    const { before, marks, info } = FENCE.exec(text)?.groups ?? {};
-    if (open !== undefined) {
-      if (marks?.startsWith(open) && info?.trim() === '') open = undefined;
-      continue;
+  for (const block of blocksOf(markdown)) {
+    const info = block.info.trim();
+    const [language] = info.split(/\s/);
+    const isKnown = NO_PROGRAMS.includes(language!) || UNCHECKED.test(info);
+    if (kindOf(block) === undefined && !isKnown) {
+      const advice = `begin it with \`\`\`ts, name a language that is no program (${NO_PROGRAMS.join(', ')})`;
+      problems.push(
+        `${page}:${block.line}: a block of '${language}' is not checked: ${advice}, or say why: 'js unchecked: …'`,
+      );
     }
-    if (marks === undefined) continue;
-    open = marks;
-    const [language] = info!.trim().split(/\s/);
-    const isSeen = language === 'ts' && before!.trim() === '' && marks === '```' && info!.startsWith('ts');
-    if (isSeen || NO_PROGRAMS.includes(language!) || UNCHECKED.test(info!.trim())) continue;
-    const advice = `begin it with \`\`\`ts, name a language that is no program (${NO_PROGRAMS.join(', ')})`;
-    problems.push(
-      `${page}:${index + 1}: a block of '${language}' is not checked: ${advice}, or say why: 'js unchecked: …'`,
-    );
+    if (!block.ends) problems.push(`${page}: the last block does not end`);
   }
-  if (open !== undefined) problems.push(`${page}: the last block does not end`);
   return problems;
 }
 

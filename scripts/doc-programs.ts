@@ -15,12 +15,7 @@
  */
 import { readFileSync } from 'node:fs';
 import ts from 'typescript';
-
-/** A line of a program, and the line of the page that it comes from. */
-interface Line {
-  readonly text: string;
-  readonly line: number;
-}
+import { blocksOf, kindOf, type Line } from './doc-blocks.ts';
 
 export interface DocProgram {
   /** The heading that it stands under, and which program it is there; for the blocks that continue a page, its path. */
@@ -37,13 +32,11 @@ interface Block {
 }
 
 const KINDS = ['', 'alone', 'run', 'continues'];
-const PART =
-  /^(?<title>#+ [^\n]*)$|^(?<indent> *)```ts(?<kind>|[ \t][^\n]*)\n(?<code>.*?)^\k<indent>```$|^(?:<!-- ts|```text (?<printed>printed))\n(?<other>.*?)^(?:-->|```)$/gms;
 const CLOSING = 'await client.close();';
 
 /** The programs of a page. */
 export function programsOf(path: string, markdown: string): DocProgram[] {
-  const blocks = blocksOf(path, markdown);
+  const blocks = partsOf(path, markdown);
   const unseen = blocks.filter(({ kind }) => kind === 'unseen');
   const page = blocks.filter(({ kind }) => kind === '');
   const programs: DocProgram[] = [];
@@ -91,25 +84,15 @@ function textOf(lines: readonly Line[]): string {
   return lines.map(({ text }) => text).join('\n');
 }
 
-function blocksOf(path: string, markdown: string): Block[] {
-  const blocks: Block[] = [];
-  let heading = path;
-  for (const { index, groups } of markdown.matchAll(PART)) {
-    const { title, indent, kind, code, printed, other } = groups!;
-    if (title !== undefined) {
-      heading = title.replace(/^#+ /, '');
-      continue;
-    }
-    const first = markdown.slice(0, index).split('\n').length + 1;
-    if (!KINDS.includes((kind ?? '').trim()))
-      throw new Error(`${path}:${first - 1}: no block is 'ts${kind}'`);
-    const lines = (code ?? other!)
-      .trimEnd()
-      .split('\n')
-      .map((text, offset) => ({ text: text.slice(indent?.length ?? 0), line: first + offset }));
-    blocks.push({ kind: kind?.trim() ?? printed ?? 'unseen', heading, lines });
-  }
-  return blocks;
+/** The blocks of the programs of a page. */
+function partsOf(path: string, markdown: string): Block[] {
+  return blocksOf(markdown).flatMap((block) => {
+    const kind = kindOf(block);
+    if (kind === undefined) return [];
+    if (/^ts\s/.test(block.info) && !KINDS.includes(kind))
+      throw new Error(`${path}:${block.line}: no block is 'ts ${kind}'`);
+    return [{ kind, heading: block.heading ?? path, lines: block.lines }];
+  });
 }
 
 function continued(path: string, before: Block | undefined, block: Block): readonly Line[] {

@@ -30,6 +30,8 @@ const BY_STATUS: Readonly<Record<number, Classification>> = {
   502: FAILED_FOR_NOW,
   503: FAILED_FOR_NOW,
   504: FAILED_FOR_NOW,
+  // The request has come round in a loop, or says so: whoever sends it could open the breaker.
+  508: UNKNOWN,
 };
 
 /**

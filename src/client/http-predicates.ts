@@ -41,7 +41,7 @@ interface Ended {
 
 /**
  * Whether an outcome of a request counts as a failure of whoever was called, as it does by default in
- * a ServiceClient: a status from 500 on, and every error but a 4xx and a rejection by Holdfast. For
+ * a ServiceClient: a status from 500 on but 508, and every error but a 4xx and a rejection by Holdfast. For
  * `isFailure` of a CircuitBreaker or Hedge around fetch, axios, got, undici, superagent or node:http: it
  * takes the status from the response, or from the error. An abort is a failure, since it may be that of
  * a timeout; a breaker counts no call that its caller cancelled.

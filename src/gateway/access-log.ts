@@ -3,7 +3,7 @@ import type { ClientResponse } from './http/client-response.ts';
 
 /** A request, once its response is over. */
 export interface AccessLogEntry {
-  /** Empty, as the path is, for bytes that were rejected since they are no request. */
+  /** Empty, as the path is, for bytes that got a response, though they are no request. */
   readonly method: string;
   /** As it was sent, without the query, which may be secret. */
   readonly path: string;

@@ -77,6 +77,7 @@ export class GatewayRequest {
   handle(): void {
     this.#try(() => {
       const head = readHead(this.#request, this.#resources.viaName);
+      if (head.hasBody) this.#reply.expectBody();
       this.#reply.awaitsContinue = head.expectsContinue && this.#resources.sendsContinue;
       if (head.target.path === '*') this.#reply.finish({ status: 204, headers: {}, body: '' });
       else this.#dispatch(head, toCanonicalPath(head.target.path));

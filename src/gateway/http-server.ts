@@ -19,6 +19,7 @@ import type { Duplex } from 'node:stream';
 import { type AccessLog, withoutQuery } from './access-log.ts';
 import { currentResponse } from './http/current-response.ts';
 import { plainAddress } from './http/networks.ts';
+import { rejectBody } from './http/proxied-response.ts';
 import { renderHead } from './http/raw-response.ts';
 import { isDiscarding } from './http/request-body.ts';
 import { Rejection, toProblem } from './problem.ts';
@@ -173,6 +174,8 @@ function end(
     socket.destroy();
     return;
   }
+  // The bytes belong to the body of a request, which gets one response and one entry of the access log.
+  if (current !== undefined && rejectBody(current, rejection)) return;
   const { status, headers, body } = toProblem(rejection);
   const requestId = randomUUID();
   const list = ['connection', 'close', 'x-request-id', requestId, ...headers];

@@ -34,6 +34,7 @@ describe('a response', () => {
     [502, 'failure', true],
     [503, 'failure', true],
     [504, 'failure', true],
+    [508, 'ignored', false],
     [599, 'failure', false],
   ])('a response of %i is classified as %s; it is worth a retry: %s', (status, verdict, retryable) => {
     const expected = { verdict, retryable };

@@ -9,6 +9,8 @@ import { startServer } from '../support/server.ts';
 import { handshakeHead, RawWebSocket, startWebSocketService } from '../support/websockets.ts';
 
 const GET = 'GET /a?token=secret HTTP/1.1\r\nHost: shop.example\r\n\r\n';
+const CHUNKED_POST =
+  'POST /a HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n';
 
 function createLog() {
   const entries: AccessLogEntry[] = [];
@@ -24,7 +26,7 @@ function createLog() {
 }
 
 describe('the access log of a gateway', () => {
-  it('has one entry for a request, without its query', async () => {
+  it('the access log has one entry for a request, without its query', async () => {
     const { accessLog, entry } = createLog();
     const { upstream, open } = await startRecordedGateway({ accessLog });
     const client = await open();
@@ -44,7 +46,7 @@ describe('the access log of a gateway', () => {
     expect((await entry()).duration).toBeGreaterThan(0);
   });
 
-  it('has the address that a trusted proxy tells', async () => {
+  it('the access log has the address that a trusted proxy tells', async () => {
     const { accessLog, entry } = createLog();
     const { open } = await startRecordedGateway({ accessLog, trustedProxies: ['127.0.0.1'] });
     (await open()).send(GET.replace('\r\n\r\n', '\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n'));
@@ -63,7 +65,7 @@ describe('the access log of a gateway', () => {
       'HEAD /health HTTP/1.1\r\nHost: h\r\n\r\n',
       { method: 'HEAD', status: 200, bytes: 0 },
     ],
-  ])('has an entry for %s, which has no service', async (_name, bytes, expected) => {
+  ])('the access log has an entry for %s, which has no service', async (_name, bytes, expected) => {
     const { accessLog, entry } = createLog();
     const { open } = await startRecordedGateway({ accessLog, routes: [{ ...OPEN_ROUTE, path: '/a' }] });
     (await open()).send(bytes);
@@ -71,7 +73,7 @@ describe('the access log of a gateway', () => {
   });
 
   it.each(['https://app.example', 'https://other.example'])(
-    'has an entry for a preflight of %s',
+    'the access log has an entry for a preflight of %s',
     async (origin) => {
       const { accessLog, entry } = createLog();
       const cors = { origins: ['https://app.example'] };
@@ -101,7 +103,7 @@ describe('the access log of a gateway', () => {
       'CONNECT other.example:443 HTTP/1.1\r\nHost: h\r\n\r\n',
       { method: 'CONNECT', path: 'other.example:443', status: 405 },
     ],
-  ])('has an entry for %s', async (_name, bytes, expected) => {
+  ])('the access log has an entry for %s', async (_name, bytes, expected) => {
     const { accessLog, entry } = createLog();
     const { open } = await startRecordedGateway({ accessLog });
     const client = await open();
@@ -118,7 +120,88 @@ describe('the access log of a gateway', () => {
     });
   });
 
-  it('has the status 499 for a client that left before the response, and the bytes of one that left within it', async () => {
+  it.each([
+    ['goes on with bytes that are no chunk', false],
+    ['breaks off where the client ends its side', true],
+  ])('the access log has one entry for a request whose body %s', async (_name, ends) => {
+    const { accessLog, entries } = createLog();
+    const { upstream, open } = await startRecordedGateway({ accessLog });
+    upstream.reply = () => {};
+    const client = await open();
+    client.send(CHUNKED_POST);
+    await upstream.waitFor('abc');
+    if (ends) client.socket.end();
+    else client.send('zz\r\n');
+    await client.waitForEnd();
+    expect(client.statuses).toEqual([400]);
+    expect(client.received).toMatch(/\r\nconnection: close\r\n/i);
+    const requestId = /x-request-id: (\S+)/i.exec(client.received)![1];
+    expect(upstream.bytes).toMatch(new RegExp(`^x-request-id: ${requestId}\r$`, 'im'));
+    await vi.waitFor(() => expect(upstream.connections).toBe(0));
+    expect(entries).toEqual([
+      {
+        method: 'POST',
+        path: '/a',
+        status: 400,
+        duration: expect.any(Number),
+        bytes: client.received.split('\r\n\r\n')[1]!.length,
+        requestId,
+        address: '127.0.0.1',
+        service: SERVICE,
+        instanceId: undefined,
+      },
+    ]);
+  });
+
+  it('the access log has one entry for a request whose body is malformed before its token is known', async () => {
+    const { accessLog, entries } = createLog();
+    let find: (key: undefined) => void = () => {};
+    const asked = vi.fn(
+      () =>
+        new Promise<undefined>((resolve) => {
+          find = resolve;
+        }),
+    );
+    const { upstream, open } = await startRecordedGateway({
+      accessLog,
+      auth: { apiKeys: asked },
+      routes: [{ path: '/*', service: SERVICE }],
+    });
+    const client = await open();
+    client.send(CHUNKED_POST.replace('\r\n', '\r\nX-API-Key: k\r\n'));
+    await vi.waitFor(() => expect(asked).toHaveBeenCalledOnce());
+    client.send('zz\r\n');
+    await client.waitForEnd();
+    find(undefined);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(client.statuses).toEqual([400]);
+    expect(entries).toMatchObject([{ method: 'POST', path: '/a', status: 400, service: SERVICE }]);
+    expect(upstream.requestLines).toEqual([]);
+  });
+
+  it('the access log has the status of the response that had begun when the body became malformed', async () => {
+    const { accessLog, entries } = createLog();
+    const { upstream, open } = await startRecordedGateway({ accessLog });
+    upstream.reply = 'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello';
+    const client = await open();
+    client.send(CHUNKED_POST);
+    await client.waitFor('hello');
+    client.send('zz\r\n');
+    await client.waitForEnd();
+    await vi.waitFor(() => expect(entries).toMatchObject([{ path: '/a', status: 200, bytes: 5 }]));
+  });
+
+  it('the access log has no entry for malformed bytes behind a request that is being handled', async () => {
+    const { accessLog, entries } = createLog();
+    const { open } = await startRecordedGateway({ accessLog });
+    const client = await open();
+    client.send(`${GET}GET /b HTTP/1.1\r\nX A: 1\r\n\r\n`);
+    await client.waitForEnd();
+    expect(client.statuses).toEqual([200]);
+    expect(entries).toMatchObject([{ path: '/a', status: 200 }]);
+  });
+
+  it('the access log has the status 499 for a client that left before the response, and the bytes of one that left within it', async () => {
     const { accessLog, entries } = createLog();
     const { upstream, open } = await startRecordedGateway({ accessLog });
     upstream.reply = () => {};
@@ -137,7 +220,7 @@ describe('the access log of a gateway', () => {
     expect(entries[1]).toMatchObject({ status: 200, bytes: 5 });
   });
 
-  it('has an entry for each stream of HTTP/2', async () => {
+  it('the access log has an entry for each stream of HTTP/2', async () => {
     const { accessLog, entries } = createLog();
     const { url } = await startRecordedGateway({ accessLog, http2: true });
     const session = connect(url);
@@ -149,7 +232,7 @@ describe('the access log of a gateway', () => {
     expect(entries[0]).toMatchObject({ status: 200, bytes: 2, service: SERVICE });
   });
 
-  it('has an entry for a WebSocket when that has closed, and for one that is rejected', async () => {
+  it('the access log has an entry for a WebSocket when that has closed, and for one that is rejected', async () => {
     const { accessLog, entries } = createLog();
     const service = await startWebSocketService();
     const routes = [{ ...OPEN_ROUTE, path: '/live', webSocket: true }];
@@ -172,7 +255,7 @@ describe('the access log of a gateway', () => {
     expect(entries[1]).toMatchObject({ path: '/none', status: 404, service: undefined });
   });
 
-  it('is that of a plugin too', async () => {
+  it('a plugin has an access log too', async () => {
     const { accessLog, entry } = createLog();
     const { origin } = await startServer((_request, response) => void response.end('ok'));
     const discovery = new StaticServiceDiscovery({ [SERVICE]: [origin] });
@@ -183,7 +266,7 @@ describe('the access log of a gateway', () => {
     expect(await entry()).toMatchObject({ path: '/a', status: 200, bytes: 2 });
   });
 
-  it('may throw, and nobody is affected but by a warning', async () => {
+  it('an access log may throw, and nobody is affected but by a warning', async () => {
     const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
     const accessLog = () => {
       throw new Error('the disk is full');
@@ -196,7 +279,7 @@ describe('the access log of a gateway', () => {
     expect(await client.status(1)).toBe(200);
   });
 
-  it('must be a function', async () => {
+  it('the option accessLog must be a function', async () => {
     await expect(startRecordedGateway({ accessLog: true as never })).rejects.toThrow(
       /accessLog must be a function; got true/,
     );

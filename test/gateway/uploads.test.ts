@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Lease } from '../../src/balancing/lease.ts';
 import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 import { OPEN_ROUTE, SERVICE, startGateway } from '../support/gateway.ts';
@@ -145,6 +145,7 @@ it('an upload whose client is slow adds nothing to the latency of the service, o
   const clock = new ManualClock();
   const discovery = new StaticServiceDiscovery({ [SERVICE]: [upstream.origin] });
   const serviceClient = new ServiceClient({ discovery, clock });
+  onTestFinished(() => serviceClient.close());
   const { url } = await startGateway([], { client: serviceClient });
   const client = await openRawClient(url);
   let socket: Socket | undefined;
@@ -159,5 +160,4 @@ it('an upload whose client is slow adds nothing to the latency of the service, o
   socket!.write(OK);
   expect(await client.status()).toBe(200);
   expect(released).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ latency: 0 }));
-  await serviceClient.close();
 });

@@ -19,6 +19,35 @@ describe('the programs of a page', () => {
     expect(programsOf('a.md', markdown)[0]!.lines[1]).toEqual({ text: 'if (a)', line: 4 });
   });
 
+  it.each([
+    ['a block that tabs indent', page('- One:', '', '\t```ts', '\tf();', '\t```')],
+    ['a last block whose end has a trailing blank', '```ts\nf();\n``` '],
+    ['a block that more marks end', page('```ts', 'f();', '````')],
+    ['a block whose end is less indented', page('  ```ts', '  f();', ' ```')],
+    ['a block that does not end', page('```ts', 'f();')],
+    ['a block behind one of another language', page(fence('sh', '<!-- ts', '# One'), fence('ts', 'f();'))],
+    ['a block with lines of CR and LF', page(fence('ts', 'f();')).replaceAll('\n', '\r\n')],
+  ])('hold %s, as the check of blocks sees it', (_name, markdown) => {
+    expect(checkBlocks('a.md', markdown).filter((problem) => !problem.endsWith('does not end'))).toEqual([]);
+    expect(programsOf('a.md', markdown).map(({ name }) => name)).toEqual(['a.md']);
+    expect(codeOf(markdown)).toEqual(['{\nf();\n}']);
+  });
+
+  it('hold nothing of an example in another block', () => {
+    const markdown = page('````text', '```ts', 'f();', '```', '````', '~~~text', ...fence('ts'), '~~~');
+    expect(checkBlocks('a.md', markdown)).toEqual([]);
+    expect(programsOf('a.md', markdown)).toEqual([]);
+  });
+
+  it('stand under the heading before them, which no comment in a block of another language is', () => {
+    const markdown = page('## A', fence('sh', '# no heading'), fence('ts run', 'f();'));
+    expect(programsOf('a.md', markdown).map(({ name }) => name)).toEqual(['A, program 1']);
+  });
+
+  it('may be empty', () => {
+    expect(codeOf(page(fence('ts')))).toEqual(['{\n\n}']);
+  });
+
   it('import a name once, as a value if one of the blocks needs the value', () => {
     const markdown = page(
       fence('ts', "import { A, type B } from 'x';", "import D, * as E from 'y';"),
@@ -87,6 +116,7 @@ describe('the programs of a page', () => {
 
   it.each([
     [page('Text.', fence('ts runs', 'f();')), "a.md:2: no block is 'ts runs'"],
+    [page(fence('ts printed', 'f();')), "a.md:1: no block is 'ts printed'"],
     [page(fence('ts continues', 'f();')), 'a.md:2: the program before it does not call'],
   ])('are rejected in %j', (markdown, message) => {
     expect(() => programsOf('a.md', markdown)).toThrow(message);

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { CallController } from '../../client/call-controller.ts';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
@@ -29,6 +29,21 @@ const SEND_TIMEOUT = 60_000;
 
 /** The reason for which a call is cancelled whose response nobody waits for. */
 const OVER = new Error('the client has left, or has its response');
+
+/** The responses to requests with a body, by those of Node, whose parser may find it malformed. */
+const withBody = new WeakMap<ServerResponse, ProxiedResponse>();
+
+/**
+ * Rejects a request whose body cannot be read, with the last response of its connection. Gives false if the
+ * gateway has not come to handle the request.
+ */
+export function rejectBody(response: ServerResponse, rejection: Rejection): boolean {
+  const reply = withBody.get(response);
+  if (reply === undefined) return false;
+  response.shouldKeepAlive = false;
+  reply.fail(rejection);
+  return true;
+}
 
 /**
  * The response to a client: that of a service, which it takes in as a handler of undici's, or a
@@ -84,6 +99,11 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** Whether the response is complete, or nobody waits for it any more. */
   get over(): boolean {
     return this.#over;
+  }
+
+  /** Lets `rejectBody` find this response. */
+  expectBody(): void {
+    withBody.set(this.#response, this);
   }
 
   /** Sends a problem document, unless the response has begun: then the response breaks off. */

@@ -209,7 +209,7 @@ class HeadReader {
         this.#addCookie(value);
         break;
       case 'via':
-        this.#via = this.#via === '' ? value : `${this.#via}, ${value}`;
+        if (value !== '') this.#via = this.#via === '' ? value : `${this.#via}, ${value}`;
         break;
       case 'single':
         if (indexOfHeader(this.headers, name) !== -1) throw badRequest(`it has more than one ${name}`);
