@@ -125,7 +125,7 @@ export class StaticServiceDiscovery
         }
       } catch (cause) {
         throw new DiscoveryUnavailableError(
-          `the instances in the environment variable ${variable} cannot be used: ${(cause as Error).message}`,
+          `the instances in the environment variable ${shown(variable)} cannot be used: ${(cause as Error).message}`,
           { cause },
         );
       }
@@ -242,7 +242,7 @@ function parseInstances(
   list: readonly StaticInstance[],
   before: readonly ServiceInstance[],
 ): readonly ServiceInstance[] {
-  if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
+  if (!Array.isArray(list)) throw new TypeError(`the instances of ${shown(serviceName)} must be a list`);
   const known = new Map(before.map((instance) => [instance.instanceId, instance]));
   const instances = list.map((entry) => {
     const registration = typeof entry === 'string' ? parseOrigin(entry) : entry;
