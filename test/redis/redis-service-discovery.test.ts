@@ -273,7 +273,7 @@ describe('with Redis away', () => {
     const asked = discovery.instances(service);
     await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
     expect(log.lines).toMatchObject([
-      { level: 'warn', message: expect.stringMatching(/^discovery not up to date/), service, known: false },
+      { level: 'warn', message: 'discovery not up to date', service, known: false },
     ]);
     await expect(asked).rejects.toThrow(
       /127\.0\.0\.1:\d+: there was no connection within 100 ms.*ECONNREFUSED/,
@@ -310,7 +310,7 @@ describe('with Redis away', () => {
     await redis.kill();
     await stale;
     expect(log.lines).toMatchObject([
-      { level: 'warn', message: expect.stringContaining('discovery not up to date'), service, known: true },
+      { level: 'warn', message: 'discovery not up to date', service, known: true },
     ]);
     expect(theirs.isStale(service)).toBe(true);
     expect(idsOf(await theirs.instances(service))).toEqual(['u1']);
