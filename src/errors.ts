@@ -200,7 +200,8 @@ export class RetryBudgetExhausted extends HoldfastError {
   constructor(name?: string) {
     super(
       'ERR_RETRY_BUDGET_EXHAUSTED',
-      `the retry budget${name === undefined ? '' : ` ${shown(name)}`} is spent: too large a share of recent calls were retries`,
+      `the retry budget${name === undefined ? '' : ` ${shown(name)}`} is spent: ` +
+        'too large a share of recent calls were retries',
     );
   }
 }
@@ -249,7 +250,8 @@ export class InstanceReplacedError extends HoldfastError {
   constructor(serviceName: string, instanceId: string) {
     super(
       'ERR_INSTANCE_REPLACED',
-      `another process has registered as ${shown(instanceId)} of ${shown(serviceName)} since: give each its own instanceId`,
+      `another process has registered as ${shown(instanceId)} of ${shown(serviceName)} since: ` +
+        'give each its own instanceId',
     );
     this.serviceName = serviceName;
     this.instanceId = instanceId;
@@ -511,7 +513,8 @@ export class StreamFullError extends HoldfastError {
   constructor(topic: string, partition: number, maxLength: number, group?: string | null) {
     super(
       'ERR_STREAM_FULL',
-      `partition ${partition} of the topic ${shown(topic)} has ${maxLength} events, as many as it may: ${whyFull(group)}`,
+      `partition ${partition} of the topic ${shown(topic)} has ${maxLength} events, as many as it may: ` +
+        whyFull(group),
     );
     this.topic = topic;
     this.group = group ?? undefined;
@@ -631,8 +634,8 @@ export class EventsDroppedError extends HoldfastError {
   constructor(topic: string, partition: number) {
     super(
       'ERR_EVENTS_DROPPED',
-      `events of partition ${partition} of the topic ${shown(topic)} were dropped before a broadcast subscription had ` +
-        'read them, and it goes on behind them: its handler is too slow, or the retention too short',
+      `events of partition ${partition} of the topic ${shown(topic)} were dropped before a broadcast subscription ` +
+        'had read them, and it goes on behind them: its handler is too slow, or the retention too short',
     );
     this.topic = topic;
     this.partition = partition;
@@ -653,8 +656,8 @@ export class EventsMissingError extends HoldfastError {
   constructor(topic: string, partition: number, latest: bigint) {
     super(
       'ERR_EVENTS_MISSING',
-      `the bus has lost events of partition ${partition} of the topic ${shown(topic)}: the latest that it has from this ` +
-        `outbox is ${latest}`,
+      `the bus has lost events of partition ${partition} of the topic ${shown(topic)}: the latest that it has from ` +
+        `this outbox is ${latest}`,
     );
     this.topic = topic;
     this.partition = partition;
@@ -675,7 +678,8 @@ export class OutboxBehindError extends HoldfastError {
   constructor(topic: string, partition: number, latest: bigint, head: bigint) {
     super(
       'ERR_OUTBOX_BEHIND',
-      `the bus has position ${latest} of partition ${partition} of the topic ${shown(topic)}, and the outbox only ${head}: ` +
+      `the bus has position ${latest} of partition ${partition} of the topic ${shown(topic)}, and the outbox ` +
+        `only ${head}: ` +
         'was the database restored from a backup? Give it a new id with `npx holdfast events reset-source`',
     );
     this.topic = topic;

@@ -242,7 +242,7 @@ function parseInstances(
   list: readonly StaticInstance[],
   before: readonly ServiceInstance[],
 ): readonly ServiceInstance[] {
-  if (!Array.isArray(list)) throw new TypeError(`the instances of ${shown(serviceName)} must be a list`);
+  if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
   const known = new Map(before.map((instance) => [instance.instanceId, instance]));
   const instances = list.map((entry) => {
     const registration = typeof entry === 'string' ? parseOrigin(entry) : entry;

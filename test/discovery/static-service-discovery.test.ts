@@ -679,6 +679,12 @@ describe('a list in the environment', () => {
     );
   });
 
+  it('a list in the environment is rejected with the name of its variable on one line', () => {
+    expect(() => StaticServiceDiscovery.fromEnvironment({ 'HOLDFAST_INSTANCES_a\nb': 'http://a' })).toThrow(
+      String.raw`variable 'HOLDFAST_INSTANCES_a\nb' cannot be used`,
+    );
+  });
+
   it('a list in the environment never changes', async () => {
     const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a:1' };
     const discovery = StaticServiceDiscovery.fromEnvironment(env);

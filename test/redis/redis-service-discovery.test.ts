@@ -205,6 +205,7 @@ describe('an instance that is registered in Redis', () => {
     const { ours, theirs } = twoProcesses();
     await ours.register(at('u1'));
     await expect(theirs.update(service, 'u1', { weight: 0 })).rejects.toThrow(InvalidInstanceError);
+    await expect(theirs.update(service, 'u\n1', { weight: 1 })).rejects.toThrow(String.raw`of 'u\n1' can be`);
     await expect(theirs.update(service, 'u1', { status: 'dead' as never })).rejects.toThrow(/status/);
     await expect(ours.update(service, 'u1', { weight: -1 })).rejects.toThrow(InvalidInstanceError);
     for (const odd of [new Map([['status', 'unhealthy']]), { wieght: 5 }, null, []]) {
