@@ -1,3 +1,5 @@
+import { shown } from './internal/shown.ts';
+
 /** The stable codes of Holdfast's errors: match on these, not on messages. */
 export type ErrorCode =
   | 'ERR_CIRCUIT_OPEN'
@@ -198,7 +200,8 @@ export class RetryBudgetExhausted extends HoldfastError {
   constructor(name?: string) {
     super(
       'ERR_RETRY_BUDGET_EXHAUSTED',
-      `the retry budget${name === undefined ? '' : ` '${name}'`} is spent: too large a share of recent calls were retries`,
+      `the retry budget${name === undefined ? '' : ` ${shown(name)}`} is spent: ` +
+        'too large a share of recent calls were retries',
     );
   }
 }
@@ -221,7 +224,7 @@ export class NoInstanceError extends HoldfastError {
   constructor(serviceName: string, options?: ErrorOptions) {
     super(
       'ERR_NO_INSTANCE',
-      `no instance of '${serviceName}' is known: is it registered under this name?`,
+      `no instance of ${shown(serviceName)} is known: is it registered under this name?`,
       options,
     );
     this.serviceName = serviceName;
@@ -247,7 +250,8 @@ export class InstanceReplacedError extends HoldfastError {
   constructor(serviceName: string, instanceId: string) {
     super(
       'ERR_INSTANCE_REPLACED',
-      `another process has registered as '${instanceId}' of '${serviceName}' since: give each its own instanceId`,
+      `another process has registered as ${shown(instanceId)} of ${shown(serviceName)} since: ` +
+        'give each its own instanceId',
     );
     this.serviceName = serviceName;
     this.instanceId = instanceId;
@@ -509,7 +513,8 @@ export class StreamFullError extends HoldfastError {
   constructor(topic: string, partition: number, maxLength: number, group?: string | null) {
     super(
       'ERR_STREAM_FULL',
-      `partition ${partition} of the topic '${topic}' has ${maxLength} events, as many as it may: ${whyFull(group)}`,
+      `partition ${partition} of the topic ${shown(topic)} has ${maxLength} events, as many as it may: ` +
+        whyFull(group),
     );
     this.topic = topic;
     this.group = group ?? undefined;
@@ -521,7 +526,7 @@ named(StreamFullError, 'StreamFullError');
 
 function whyFull(group: string | null | undefined): string {
   if (typeof group === 'string') {
-    return `the group '${group}' has not handled them: see why it lags behind, or remove it if nobody needs it`;
+    return `the group ${shown(group)} has not handled them: see why it lags behind, or remove it if nobody needs it`;
   }
   const kept =
     'are within the retention: shorten retention, raise maxLength, or spread them over more partitions';
@@ -566,7 +571,7 @@ export class GroupInUseError extends HoldfastError {
   readonly group: string;
 
   constructor(group: string) {
-    super('ERR_GROUP_IN_USE', `the group '${group}' has subscriptions: close them before it is removed`);
+    super('ERR_GROUP_IN_USE', `the group ${shown(group)} has subscriptions: close them before it is removed`);
     this.group = group;
   }
 }
@@ -608,7 +613,10 @@ export class KeyRevokedError extends HoldfastError {
   readonly key: string;
 
   constructor(key: string) {
-    super('ERR_KEY_REVOKED', `the key '${key}' was revoked: what it stands for must not be done any more`);
+    super(
+      'ERR_KEY_REVOKED',
+      `the key ${shown(key)} was revoked: what it stands for must not be done any more`,
+    );
     this.key = key;
   }
 }
@@ -626,8 +634,8 @@ export class EventsDroppedError extends HoldfastError {
   constructor(topic: string, partition: number) {
     super(
       'ERR_EVENTS_DROPPED',
-      `events of partition ${partition} of the topic '${topic}' were dropped before a broadcast subscription had ` +
-        'read them, and it goes on behind them: its handler is too slow, or the retention too short',
+      `events of partition ${partition} of the topic ${shown(topic)} were dropped before a broadcast subscription ` +
+        'had read them, and it goes on behind them: its handler is too slow, or the retention too short',
     );
     this.topic = topic;
     this.partition = partition;
@@ -648,8 +656,8 @@ export class EventsMissingError extends HoldfastError {
   constructor(topic: string, partition: number, latest: bigint) {
     super(
       'ERR_EVENTS_MISSING',
-      `the bus has lost events of partition ${partition} of the topic '${topic}': the latest that it has from this ` +
-        `outbox is ${latest}`,
+      `the bus has lost events of partition ${partition} of the topic ${shown(topic)}: the latest that it has from ` +
+        `this outbox is ${latest}`,
     );
     this.topic = topic;
     this.partition = partition;
@@ -670,7 +678,8 @@ export class OutboxBehindError extends HoldfastError {
   constructor(topic: string, partition: number, latest: bigint, head: bigint) {
     super(
       'ERR_OUTBOX_BEHIND',
-      `the bus has position ${latest} of partition ${partition} of the topic '${topic}', and the outbox only ${head}: ` +
+      `the bus has position ${latest} of partition ${partition} of the topic ${shown(topic)}, and the outbox ` +
+        `only ${head}: ` +
         'was the database restored from a backup? Give it a new id with `npx holdfast events reset-source`',
     );
     this.topic = topic;
@@ -689,7 +698,7 @@ export class ConcurrencyError extends HoldfastError {
   constructor(streamId: string, expectedVersion: number, actualVersion: number) {
     super(
       'ERR_CONCURRENCY',
-      `the stream '${streamId}' has version ${actualVersion}, and version ${expectedVersion} was expected: ` +
+      `the stream ${shown(streamId)} has version ${actualVersion}, and version ${expectedVersion} was expected: ` +
         'read what was appended, and decide again',
     );
     this.streamId = streamId;
@@ -732,7 +741,10 @@ export class SagaConflictError extends HoldfastError {
   readonly sagaId: string;
 
   constructor(sagaId: string) {
-    super('ERR_SAGA_CONFLICT', `there is a saga '${sagaId}' of another definition, or with another input`);
+    super(
+      'ERR_SAGA_CONFLICT',
+      `there is a saga ${shown(sagaId)} of another definition, or with another input`,
+    );
     this.sagaId = sagaId;
   }
 }
@@ -744,7 +756,7 @@ export class SagaNotFoundError extends HoldfastError {
   readonly sagaId: string;
 
   constructor(sagaId: string) {
-    super('ERR_SAGA_NOT_FOUND', `there is no saga '${sagaId}'`);
+    super('ERR_SAGA_NOT_FOUND', `there is no saga ${shown(sagaId)}`);
     this.sagaId = sagaId;
   }
 }
@@ -755,7 +767,7 @@ export class SagaUnreadableError extends HoldfastError {
   readonly sagaId: string;
 
   constructor(sagaId: string, options: ErrorOptions = {}) {
-    super('ERR_SAGA_UNREADABLE', `the journal of the saga '${sagaId}' cannot be read`, options);
+    super('ERR_SAGA_UNREADABLE', `the journal of the saga ${shown(sagaId)} cannot be read`, options);
     this.sagaId = sagaId;
   }
 }

@@ -50,8 +50,9 @@ export interface ServiceClientOptions {
   resilience?: boolean | undefined;
   /**
    * Tells the time, and sets the timers of the policies and of the balancer that are made here;
-   * policies and a `loadBalancer` that are given must have the same. Sockets keep to real time. Default:
-   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   * policies that are given must have the same, and so must a `loadBalancer`, of which that is not
+   * checked. Sockets keep to real time. Default: `performance.now()`, `setTimeout` and `clearTimeout`,
+   * looked up at each use.
    */
   clock?: Clock | undefined;
 }

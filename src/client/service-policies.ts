@@ -1,6 +1,6 @@
 import type { Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { type Clock, clockOf, findCommonClock } from '../internal/clock.ts';
+import { CLOCK, type Clock, checkClocks } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
@@ -241,12 +241,9 @@ export class ServicePolicies implements ServicePolicyHandles {
     const { retry, circuitBreaker, hedge, adaptiveThrottle, rateLimiter: rateLimit } = this;
     const { bulkhead, adaptiveConcurrency, attemptTimeout } = this.createInstancePolicies();
     const calls = { timeout: this.#timeout, retry, circuitBreaker, hedge, adaptiveThrottle, rateLimit };
-    const policies = { ...calls, cache: this.caching?.cache, bulkhead, adaptiveConcurrency, attemptTimeout };
-    const clocks = Object.entries(policies).map(
-      ([name, policy]) => [`option '${name}'`, clockOf(policy)] as const,
-    );
-    const owner = `ServiceClient, service '${this.#serviceName}'`;
-    findCommonClock(owner, [["option 'clock'", this.clock], ...clocks]);
+    const attempts = { cache: this.caching?.cache, bulkhead, adaptiveConcurrency, attemptTimeout };
+    const clock = { [CLOCK]: this.clock };
+    checkClocks(`ServiceClient, service '${this.#serviceName}'`, { clock, ...calls, ...attempts });
   }
 
   #timeoutOf(timeout: number | Timeout | false, use: 'call' | 'attempt'): Timeout | undefined {

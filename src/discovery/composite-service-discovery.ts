@@ -1,6 +1,7 @@
 import { ClosedError, DiscoveryUnavailableError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
+import { shown } from '../internal/shown.ts';
 import { hasMethods } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
@@ -201,7 +202,7 @@ export class CompositeServiceDiscovery
     const [first] = errors;
     const reason = first instanceof Error ? first.message : String(first);
     throw new DiscoveryUnavailableError(
-      `no instance of '${serviceName}' is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed: ${reason}`,
+      `no instance of ${shown(serviceName)} is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed: ${reason}`,
       { cause: errors.length === 1 ? errors[0] : new AggregateError(errors) },
     );
   }

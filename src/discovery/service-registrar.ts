@@ -6,7 +6,7 @@ import {
   InvalidInstanceError,
   RedisError,
 } from '../errors.ts';
-import { nameFirstCaller } from '../internal/caller-frames.ts';
+import { rejectToFirstCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { jitter } from '../internal/jitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
@@ -172,12 +172,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     validateOptions('register()', options, { timeout: number(1, MAX_DELAY) });
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
     this.#registering ??= this.#registerWithRetries();
-    try {
-      return await this.#waitFor(this.#registering, options.timeout ?? DEFAULT_TIMEOUT);
-    } catch (error) {
-      nameFirstCaller(error);
-      throw error;
-    }
+    return this.#waitFor(this.#registering, options.timeout ?? DEFAULT_TIMEOUT).catch(rejectToFirstCaller);
   }
 
   /**

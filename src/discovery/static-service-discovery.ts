@@ -125,7 +125,7 @@ export class StaticServiceDiscovery
         }
       } catch (cause) {
         throw new DiscoveryUnavailableError(
-          `the instances in the environment variable ${variable} cannot be used: ${(cause as Error).message}`,
+          `the instances in the environment variable ${shown(variable)} cannot be used: ${(cause as Error).message}`,
           { cause },
         );
       }

@@ -37,6 +37,12 @@ export function nameFirstCaller(error: unknown): void {
   nameCaller(error, nameFirstCaller);
 }
 
+/** Rejects with an error whose stack names the first of its callers: for `catch` of the promise that they await. */
+export function rejectToFirstCaller(error: unknown): never {
+  nameFirstCaller(error);
+  throw error;
+}
+
 /**
  * Rejects with an error that a timer has made, whose stack names the functions that await the call. For
  * `resolve` of the promise that they await.

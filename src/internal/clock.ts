@@ -33,25 +33,42 @@ export function clockOf(policy: unknown): Clock | undefined {
 }
 
 /**
- * Gives the clock of the parts of a call; undefined if none of them has one.
+ * Gives the clock of the policies of a call; undefined if none of them reads the time.
  *
- * @throws TypeError that names two parts with different clocks
+ * @param nameOf gives the words for a policy, which an error alone needs
+ * @throws TypeError that names two policies with different clocks
  */
-export function findCommonClock(
+export function findCommonClock<P>(
   owner: string,
-  parts: Iterable<readonly [name: string, clock: Clock | undefined]>,
+  policies: readonly P[],
+  nameOf: (policy: P, index: number) => string,
 ): Clock | undefined {
-  let first: readonly [name: string, clock: Clock] | undefined;
-  for (const [name, clock] of parts) {
-    if (clock === undefined) continue;
-    first ??= [name, clock];
-    if (clock === first[1]) continue;
-    throw new TypeError(
-      `${owner}: ${name} has another clock than ${first[0]}. A deadline is a time of one clock: give all the ` +
-        "same object as 'clock', or none",
-    );
+  let clock: Clock | undefined;
+  let first = 0;
+  for (let index = 0; index < policies.length; index++) {
+    const own = clockOf(policies[index]);
+    if (own === undefined || own === clock) continue;
+    if (clock !== undefined) {
+      const [one, other] = [first, index].map((at) => nameOf(policies[at]!, at));
+      throw new TypeError(
+        `${owner}: ${other} has another clock than ${one}. A deadline is a time of one clock: give all the ` +
+          "same object as 'clock', or none",
+      );
+    }
+    clock = own;
+    first = index;
   }
-  return first?.[1];
+  return clock;
+}
+
+/**
+ * Checks that the policies made of options go by one clock.
+ *
+ * @throws TypeError that names two options with different clocks
+ */
+export function checkClocks(owner: string, policies: Readonly<Record<string, object | undefined>>): void {
+  const names = Object.keys(policies);
+  findCommonClock(owner, Object.values(policies), (_policy, index) => `option '${names[index]}'`);
 }
 
 // Kept, since fake timers replace those of the module as well.

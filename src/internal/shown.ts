@@ -4,6 +4,9 @@ const LONGEST = 200;
 /** Matches what would end the quotes, or may not be a visible character: control and formatting characters. */
 const ESCAPED = /['\\]|[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
+/** Matches what is shown of an object: data can have any text where a class has its name. */
+const CLASS_NAME = /^[\w$]{1,100}$/;
+
 const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
 /** Gives any value as a message shows it: on one line, without control characters; long ones are cut. */
@@ -12,6 +15,7 @@ export function shown(value: unknown): string {
   if (typeof value === 'bigint') return `${String(value).slice(0, LONGEST)}n`;
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'object' && value !== null) return kindOf(value);
+  if (typeof value === 'symbol') return `Symbol(${shown(value.description ?? '')})`;
   return String(value);
 }
 
@@ -24,8 +28,8 @@ function kindOf(value: object): string {
   } catch {
     // A Proxy can throw on every access, and a revoked one does.
   }
-  if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object';
-  return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name.slice(0, 100)}`;
+  if (typeof name !== 'string' || name === 'Object' || !CLASS_NAME.test(name)) return 'an object';
+  return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`;
 }
 
 function quote(text: string): string {

@@ -35,7 +35,7 @@ interface RedisDiscoveryEvents {
 }
 
 export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
-  stale: counted('warn', 'discovery not up to date: what was known is used', (event) => ({
+  stale: counted('warn', 'discovery not up to date', (event) => ({
     ...lookupFields(event),
     known: event.known,
   })),

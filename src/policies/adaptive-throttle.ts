@@ -1,6 +1,7 @@
 import { ThrottledError } from '../errors.ts';
 import { clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -117,7 +118,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   #rejection(probability: number): ThrottledError {
     this.#requests.record(true, false);
     const error = new ThrottledError(
-      `throttled${this.name === undefined ? '' : ` by '${this.name}'`}: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
+      `throttled${this.name === undefined ? '' : ` by ${shown(this.name)}`}: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
     );
     this.emit('reject', { error });
     return error;

@@ -75,8 +75,8 @@ export interface CircuitBreakerOptions extends TimedPolicyOptions {
    */
   window?: number | { calls: number } | undefined;
   /**
-   * Calls that the window must hold before a ratio counts. More than a window of `{ calls }` can hold
-   * stand for a full window. Default 20.
+   * Calls that the window must hold before a ratio counts. Where a window of `{ calls }` holds fewer
+   * than this, a full window suffices. Default 20.
    */
   minimumCalls?: number | undefined;
   /**

@@ -3,6 +3,7 @@ import { CircuitOpenError } from '../errors.ts';
 import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { emitWarning } from '../internal/emitter.ts';
+import { shown } from '../internal/shown.ts';
 import { OnAbort } from './abort.ts';
 import { computeWait } from './backoff.ts';
 import {
@@ -235,7 +236,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   #rejection(state: Open | HalfOpen | Isolated): CircuitOpenError {
-    const which = this.name === undefined ? 'the circuit' : `the circuit of '${this.name}'`;
+    const which = this.name === undefined ? 'the circuit' : `the circuit of ${shown(this.name)}`;
     const left = state.kind === 'open' ? this.#waitLeft(state) : 0;
     const retryAfter = state.kind === 'isolated' ? Infinity : left;
     const error = new CircuitOpenError(

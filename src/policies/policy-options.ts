@@ -1,4 +1,5 @@
 import type { Clock } from '../internal/clock.ts';
+import { shown } from '../internal/shown.ts';
 
 /** The options that every policy has. */
 export interface PolicyOptions {
@@ -13,14 +14,15 @@ export interface PolicyOptions {
 export interface TimedPolicyOptions extends PolicyOptions {
   /**
    * Tells the time and sets the timers. Policies of one call must have the same object, since a deadline
-   * is a time of it: `compose()`, `resilient()` and a ServiceClient reject others. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   * is a time of it: `compose()`, `resilient()` and a ServiceClient reject others. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
    */
   clock?: Clock | undefined;
 }
 
 /** Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`. */
 export function withName(kind: string, name: string | undefined): string {
-  return name === undefined ? kind : `${kind} '${name}'`;
+  return name === undefined ? kind : `${kind} ${shown(name)}`;
 }
 
 /** Gives the words for what ended a wait in the queue of a policy. */

@@ -1,4 +1,4 @@
-import { CLOCK, type Clock, clockOf, findCommonClock } from '../internal/clock.ts';
+import { CLOCK, type Clock, findCommonClock } from '../internal/clock.ts';
 import {
   type Labels,
   OBSERVE,
@@ -83,11 +83,12 @@ export function compose(...policies: Policy<unknown>[]): Policy<unknown> {
       throw new TypeError(`argument ${index + 1} of compose() is not a policy: it has no execute()`);
     }
   });
-  const clocks = policies.map(
-    (policy, index) => [`argument ${index + 1} (${shown(policy)})`, clockOf(policy)] as const,
-  );
-  const clock = findCommonClock('compose()', clocks);
+  const clock = findCommonClock('compose()', policies, nameArgument);
   return policies.reduceRight((inner, outer) => new Composed(outer, inner, clock));
+}
+
+function nameArgument(policy: Policy<unknown>, index: number): string {
+  return `argument ${index + 1} (${policy instanceof Composed ? 'composed policies' : shown(policy)})`;
 }
 
 /** Calls the operation, and does nothing else. */

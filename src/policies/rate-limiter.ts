@@ -1,6 +1,7 @@
 import { RateLimitedError } from '../errors.ts';
 import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
+import { shown } from '../internal/shown.ts';
 import {
   duration,
   integer,
@@ -290,7 +291,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     const wait = this.#wait(bucket, cost, now);
     const more = cost === 1 ? 'one more' : `one of cost ${cost}`;
     const error = new RateLimitedError(
-      `rate limited${this.name === undefined ? '' : ` by '${this.name}'`}: ${bucket.queued} calls wait, and ${more} could begin in ${Math.ceil(wait)} ms`,
+      `rate limited${this.name === undefined ? '' : ` by ${shown(this.name)}`}: ${bucket.queued} calls wait, and ${more} could begin in ${Math.ceil(wait)} ms`,
       wait,
     );
     this.emit('reject', { error });

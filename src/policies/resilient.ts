@@ -1,4 +1,4 @@
-import { CLOCK, type Clock, clockOf, clockOption, findCommonClock } from '../internal/clock.ts';
+import { CLOCK, type Clock, checkClocks, clockOf, clockOption } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { isFunction, validateOptions } from '../internal/validate.ts';
 import { withDefaults } from '../internal/with-defaults.ts';
@@ -88,8 +88,7 @@ export class ResilientPolicy implements Policy {
       circuitBreaker: this.circuitBreaker,
       attemptTimeout: toTimeout(attemptTimeout, "the attempt's timeout", { clock, onDiscard }),
     };
-    const clocks = Object.entries(parts).map(([name, part]) => [`option '${name}'`, clockOf(part)] as const);
-    findCommonClock('resilient()', clocks);
+    checkClocks('resilient()', { clock: clock && { [CLOCK]: clock }, ...parts });
     this.#policy = composePresent(...Object.values(parts));
   }
 

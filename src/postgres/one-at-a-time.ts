@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { DatabaseError } from '../errors.ts';
 import { processState } from '../internal/process-state.ts';
+import { shown } from '../internal/shown.ts';
 import type { Transaction } from './database.ts';
 
 /** A `once` under way in a transaction, and the one that it is called within. */
@@ -26,7 +27,7 @@ export async function oneAtATime<T>(tx: Transaction, key: string, run: () => Pro
     throw new DatabaseError('another once() is under way in this transaction: await one before the next');
   }
   if (isUnderWay(key, outer)) {
-    throw new DatabaseError(`once() was called with the key '${key}' within the function of that key`);
+    throw new DatabaseError(`once() was called with the key ${shown(key)} within the function of that key`);
   }
   const call = { key, outer };
   innermost.set(connection, call);

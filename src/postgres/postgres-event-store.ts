@@ -1,6 +1,7 @@
 import { ConcurrencyError, DatabaseError, type HoldfastError } from '../errors.ts';
 import type { DomainEvent, EventMap, EventOf, NewEvent } from '../events/domain-event.ts';
 import { CODEC_CHECKS, EventCodec, type EventCodecOptions } from '../events/event-codec.ts';
+import { shown } from '../internal/shown.ts';
 import {
   hasMethods,
   instanceOf,
@@ -264,7 +265,7 @@ const UNIQUE_VIOLATION = '23505';
 
 /** Under repeatable read a transaction does not see what was appended since it began. */
 function createSnapshotError(streamId: string, cause: unknown): DatabaseError {
-  const message = `events were appended to the stream '${streamId}' since the snapshot of this transaction`;
+  const message = `events were appended to the stream ${shown(streamId)} since the snapshot of this transaction`;
   return new DatabaseError(message, { retryable: true, sqlState: UNIQUE_VIOLATION, cause });
 }
 

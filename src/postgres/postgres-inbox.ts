@@ -1,6 +1,7 @@
 import { DatabaseError, KeyRevokedError } from '../errors.ts';
 import type { Inbox } from '../events/inbox.ts';
 import { copyJson } from '../events/json-data.ts';
+import { shown } from '../internal/shown.ts';
 import {
   hasMethods,
   integer,
@@ -240,7 +241,7 @@ async function readResult(tx: Executor, key: string, mustBeOpen: boolean): Promi
   const { rows } = await tx.query(READ_KEY, [key, mustBeOpen]);
   if (!rows[0].open) throw createOutsideError('once()');
   if (rows[0].key === null) {
-    throw new DatabaseError(`the key '${key}' was just removed, as it is old`, { retryable: true });
+    throw new DatabaseError(`the key ${shown(key)} was just removed, as it is old`, { retryable: true });
   }
   if (rows[0].revoked) throw new KeyRevokedError(key);
   return parse(rows[0].result);

@@ -33,7 +33,7 @@ import { partitionOf } from '../events/partition.ts';
 import { PublishOrder } from '../events/publish-order.ts';
 import { planReplay, type ReplayPlan } from '../events/replay-plan.ts';
 import { planSubscription, type SubscriptionPlan } from '../events/subscription-plan.ts';
-import { nameFirstCaller } from '../internal/caller-frames.ts';
+import { rejectToFirstCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   duration,
@@ -189,17 +189,13 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     const events = list.map((event) => codec.complete(event));
     const jsons = events.map((event) => codec.serialize(event));
     const timeout = options.timeout ?? this.#publishTimeout;
-    try {
-      const publication = await this.#order.run(events, timeout, async (left) => {
-        const begun = this.#publisher.begin(events.length, timeout, left);
-        await this.#enqueue(events, jsons, begun);
-        return begun;
-      });
-      await publication.stored;
-    } catch (error) {
-      nameFirstCaller(error);
-      throw error;
-    }
+    const publishing = this.#order.run(events, timeout, async (left) => {
+      const begun = this.#publisher.begin(events.length, timeout, left);
+      await this.#enqueue(events, jsons, begun);
+      return begun;
+    });
+    const publication = await publishing.catch(rejectToFirstCaller);
+    await publication.stored.catch(rejectToFirstCaller);
     this.#tellPublished(events);
     return (Array.isArray(given) ? events : events[0]) as never;
   }
@@ -212,20 +208,14 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   ): Promise<Subscription> {
     if (this.#closing !== undefined) throw new ClosedError('the event bus');
     const plan = planSubscription(pattern, handler as never, options as never);
-    const subscription = await this.#openSubscription(plan);
+    const subscription = await this.#openSubscription(plan).catch(rejectToFirstCaller);
     if (this.#closing === undefined) return subscription;
     await subscription.close();
     throw new ClosedError('the event bus');
   }
 
   async #openSubscription(plan: SubscriptionPlan): Promise<Subscription> {
-    try {
-      const partitions = await this.#open(plan.pattern.topic);
-      return await this.#subscriptions.open(plan, partitions);
-    } catch (error) {
-      nameFirstCaller(error);
-      throw error;
-    }
+    return this.#subscriptions.open(plan, await this.#open(plan.pattern.topic));
   }
 
   async *deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>> {

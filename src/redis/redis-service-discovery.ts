@@ -234,7 +234,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       await this.#write(changed);
     } else if (changes.weight !== undefined || changes.metadata !== undefined) {
       throw new InvalidInstanceError(
-        `the weight and the metadata of '${instanceId}' can be changed by the process that registered it, not by this one`,
+        `the weight and the metadata of ${shown(instanceId)} can be changed by the process that registered it, not by this one`,
       );
     }
     if (changes.status === undefined) return json !== undefined;
@@ -390,7 +390,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       if (restored !== undefined) informer.restore(restored);
       if (informer.known) return;
       throw new DiscoveryUnavailableError(
-        `'${informer.serviceName}' cannot be looked up, and nothing is known of it from earlier: ${(error as Error).message}`,
+        `${shown(informer.serviceName)} cannot be looked up, and nothing is known of it from earlier: ${(error as Error).message}`,
         { cause: error },
       );
     }

@@ -1,4 +1,5 @@
 import { SagaUnreadableError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import { readReason, toUnreadableSummary } from '../saga/read-kept.ts';
 import type { SagaStatus, StoredEntry } from '../saga/saga-entry.ts';
 import type { SagaSummary, StoredSaga, SummaryWithInput } from '../saga/saga-store.ts';
@@ -87,7 +88,7 @@ function parseEntry(text: string): StoredEntry {
 function toNumber(text: string | null | undefined): number {
   const number = Number(present(text));
   if (Number.isSafeInteger(number)) return number;
-  throw new Error(`'${text}' is no whole number`);
+  throw new Error(`${shown(text)} is no whole number`);
 }
 
 function present<T>(value: T | null | undefined): T {

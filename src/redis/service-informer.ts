@@ -355,9 +355,10 @@ export class ServiceInformer {
     const stale = this.#trouble !== undefined || missing.length > 0;
     if (stale === this.#emitted.stale || this.#lifecycle === 'stopped') return;
     this.#emitted.stale = stale;
-    const error = this.#trouble?.error ?? this.#missingError(missing);
-    if (stale) this.#listener.stale(this.serviceName, error, this.known);
-    else this.#listener.fresh(this.serviceName);
+    if (stale) {
+      const error = this.#trouble === undefined ? this.#missingError(missing) : this.#trouble.error;
+      this.#listener.stale(this.serviceName, error, this.known);
+    } else this.#listener.fresh(this.serviceName);
   }
 
   #missingError(missing: readonly string[]): RedisError {

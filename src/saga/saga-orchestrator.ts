@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { ClosedError, SagaConflictError, SagaNotFoundError, SagaUnreadableError } from '../errors.ts';
 import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
-import { nameFirstCaller } from '../internal/caller-frames.ts';
+import { rejectToFirstCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { shown } from '../internal/shown.ts';
@@ -152,13 +152,8 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     const { name, version } = plan;
     const text = this.#serializer.write(input, 'the input');
     const header = { sagaId, name, version, input: text, context: readContext(sagaId) };
-    try {
-      const created = await this.#runner.create(plan, header);
-      if (created.result === 'exists') this.#checkSame(header, created.saga);
-    } catch (error) {
-      nameFirstCaller(error);
-      throw error;
-    }
+    const created = await this.#runner.create(plan, header).catch(rejectToFirstCaller);
+    if (created.result === 'exists') this.#checkSame(header, created.saga);
     return this.#handles.create(sagaId);
   }
 

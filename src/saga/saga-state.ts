@@ -1,3 +1,4 @@
+import { shown } from '../internal/shown.ts';
 import { type Attempts, begin, fail, NO_ATTEMPTS, startAgain } from './attempts.ts';
 import type {
   FailureOutcome,
@@ -163,14 +164,16 @@ function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContex
     case 'end':
       return { ...state, status: entry.status };
     default:
-      throw new TypeError(`the journal has an entry '${(entry as SagaEntry).type}', which is not known here`);
+      throw new TypeError(
+        `the journal has an entry ${shown((entry as SagaEntry).type)}, which is not known here`,
+      );
   }
 }
 
 function change(state: SagaState, name: string, to: (step: StepState) => Partial<StepState>): SagaState {
   const step = Object.hasOwn(state.steps, name) ? state.steps[name]! : undefined;
   if (step === undefined)
-    throw new TypeError(`the journal has a step '${name}', which the definition has not`);
+    throw new TypeError(`the journal has a step ${shown(name)}, which the definition has not`);
   return { ...state, steps: { ...state.steps, [name]: { ...step, ...to(step) } } };
 }
 

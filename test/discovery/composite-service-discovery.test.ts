@@ -354,6 +354,17 @@ describe('while the first responses are awaited', () => {
 });
 
 describe('a discovery of a composite that fails', () => {
+  it('a discovery of a composite that fails is an error that shows the name asked for on one line', async () => {
+    const first = new Registry();
+    first.error = down;
+    const asked = new CompositeServiceDiscovery([first]).instances('a\nb');
+    expect(await rejectionOf(asked)).toMatchObject({
+      message: expect.stringContaining(
+        String.raw`no instance of 'a\nb' is known, and 1 of 1 discoveries failed`,
+      ),
+    });
+  });
+
   it('a discovery of a composite that fails is passed over at first, and counts once it reports a change', async () => {
     const [first, second] = [await registry(), await registry('b1')];
     first.error = down;

@@ -664,7 +664,7 @@ describe('a list in the environment', () => {
     (variable, value, reason) => {
       const make = () => StaticServiceDiscovery.fromEnvironment({ [variable]: value });
       expect(make).toThrow(DiscoveryUnavailableError);
-      expect(make).toThrow(`the environment variable ${variable} cannot be used`);
+      expect(make).toThrow(`the environment variable '${variable}' cannot be used`);
       expect(make).toThrow(reason);
       expect(make).toThrow(expect.objectContaining({ cause: expect.any(Error) }));
     },
@@ -675,7 +675,13 @@ describe('a list in the environment', () => {
     { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', HOLDFAST_INSTANCES_user_service: 'http://b' },
   ])('a list in the environment is rejected if two variables name one service: %j', (env) => {
     expect(() => StaticServiceDiscovery.fromEnvironment(env)).toThrow(
-      /variable HOLDFAST_\w+ cannot be used: another variable names instances of 'user-service' too/,
+      /variable 'HOLDFAST_\w+' cannot be used: another variable names instances of 'user-service' too/,
+    );
+  });
+
+  it('a list in the environment is rejected with the name of its variable on one line', () => {
+    expect(() => StaticServiceDiscovery.fromEnvironment({ 'HOLDFAST_INSTANCES_a\nb': 'http://a' })).toThrow(
+      String.raw`variable 'HOLDFAST_INSTANCES_a\nb' cannot be used`,
     );
   });
 

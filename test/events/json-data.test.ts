@@ -47,7 +47,7 @@ describe('the copy of data', () => {
     ['a hole in a list', new Array(1), 'data[0] is undefined'],
     ['a function', { a: { b: () => 1 } }, 'data.a.b is a function'],
     ['a method toJSON', { toJSON: () => 1 }, 'data.toJSON is a function'],
-    ['a symbol', [Symbol('s')], 'data[0] is Symbol(s)'],
+    ['a symbol', [Symbol('s')], "data[0] is Symbol('s')"],
     ['a bigint', { n: 5n }, 'data.n is 5n'],
     ['NaN', { n: Number.NaN }, 'data.n is NaN'],
     ['Infinity', { n: Infinity }, 'data.n is Infinity'],

@@ -417,7 +417,9 @@ describe('policies with different clocks', () => {
   it('compose() knows the clock of what was composed before, and takes what reads no time', () => {
     const composed = compose(new Timeout(1, { clock }), new Retry({ clock }));
     expect(() => compose(composed, new Retry())).toThrow(/argument 2 \(a Retry\) has another clock/);
-    expect(() => compose(new Retry(), composed)).toThrow(TypeError);
+    expect(() => compose(new Retry(), composed)).toThrow(
+      /^compose\(\): argument 2 \(composed policies\) has/,
+    );
     const timeless = compose(new Fallback(1), new Bulkhead(), {
       execute: (operation) => operation({} as never) as never,
     });
@@ -425,15 +427,25 @@ describe('policies with different clocks', () => {
     expect(compose(timeless, new Retry())).toBeDefined();
   });
 
+  it('compose() looks for the name of a policy only where the clocks differ', () => {
+    const look = vi.fn();
+    const named = Object.defineProperty(new Retry({ clock }), 'constructor', { get: look });
+    compose(named, new Timeout(1, { clock }));
+    expect(look).not.toHaveBeenCalled();
+    expect(() => compose(named, new Retry())).toThrow(/argument 2 .* than argument 1 \(an object\)/);
+    expect(look).toHaveBeenCalled();
+  });
+
   it('resilient() rejects an instance with another clock than its own', () => {
     expect(() => resilient({ clock, retry: new Retry() })).toThrow(
-      /^resilient\(\): option 'retry' has another clock than option 'timeout'\. /,
+      /^resilient\(\): option 'retry' has another clock than option 'clock'\. /,
     );
     expect(() => resilient({ circuitBreaker: new CircuitBreaker({ clock }) })).toThrow(TypeError);
     expect(() => resilient({ attemptTimeout: new Timeout(1, { clock }) })).toThrow(TypeError);
     expect(() => resilient({ retry: { clock } })).toThrow(TypeError);
     const timeouts = { timeout: false, attemptTimeout: false } as const;
     const instances = { retry: new Retry({ clock }), circuitBreaker: new CircuitBreaker({ clock }) };
+    expect(() => resilient({ ...timeouts, clock, retry: new Retry() })).toThrow(TypeError);
     expect(resilient({ ...timeouts, ...instances })).toBeDefined();
     expect(resilient({ clock, ...instances })).toBeDefined();
   });

@@ -57,36 +57,38 @@ describe.each(Object.entries(makers))('the name of a %s', (_kind, make) => {
 
 const call = (policy: Policy) => rejectionOf(policy.execute(hang));
 
-it('the rejections of a policy with a name say it', async () => {
+/** Gives the rejections of policies with the name, and the cause that a budget with it gives. */
+async function rejectionsWith(name: string): Promise<unknown[]> {
   const bulkhead = new Bulkhead({ name, maxConcurrent: 1 });
   const limit = new AdaptiveConcurrency({ name, initialLimit: 1 });
   const limiter = new RateLimiter({ name, limit: 0.001 });
   for (const policy of [bulkhead, limit, limiter]) void policy.execute(hang);
   const throttle = new AdaptiveThrottle({ name, random: () => 0, window: 60_000 });
   await rejectionOf(throttle.execute(() => fling(boom)));
-  expect(await call(bulkhead)).toMatchObject({
-    message: "bulkhead 'payments' full: 1 calls under way, 0 waiting",
-  });
-  expect(await call(limit)).toMatchObject({
-    message: expect.stringContaining("concurrency limit 'payments' reached"),
-  });
-  expect(await call(limiter)).toMatchObject({
-    message: expect.stringContaining("rate limited by 'payments': "),
-  });
-  expect(await call(throttle)).toMatchObject({
-    message: expect.stringContaining("throttled by 'payments': "),
-  });
-  expect(await call(new Timeout(1, { name }))).toMatchObject({
-    message: "timed out after 1 ms (the timeout 'payments')",
-  });
-});
-
-it('a budget with a name says it in the cause of the failure that it did not pay for', async () => {
+  const breaker = new CircuitBreaker({ name });
+  breaker.isolate();
+  const policies = [bulkhead, limit, limiter, throttle, new Timeout(1, { name }), breaker];
   const retry = new Retry({ budget: new RetryBudget({ name, initial: 0, ratio: 0 }) });
   const error = await rejectionOf(retry.execute(() => new Timeout(1).execute(hang)));
-  expect(error).toMatchObject({
-    cause: { message: expect.stringContaining("the retry budget 'payments' is spent") },
-  });
+  return [...(await Promise.all(policies.map(call))), (error as Error).cause];
+}
+
+it('the rejections of a policy with a name, and of a budget, say it', async () => {
+  expect((await rejectionsWith('payments')).map((error) => (error as Error).message)).toEqual([
+    "bulkhead 'payments' full: 1 calls under way, 0 waiting",
+    expect.stringContaining("concurrency limit 'payments' reached"),
+    expect.stringContaining("rate limited by 'payments': "),
+    expect.stringContaining("throttled by 'payments': "),
+    "timed out after 1 ms (the timeout 'payments')",
+    "the circuit of 'payments' is isolated: the call was not made",
+    expect.stringContaining("the retry budget 'payments' is spent"),
+  ]);
+});
+
+it('a rejection shows the name of its policy on one line, and no more than 200 characters of it', async () => {
+  for (const error of await rejectionsWith(`a\n\u001b[31m${'b'.repeat(1_000)}`)) {
+    expect((error as Error).message).toMatch(/^[^\p{C}]*'a\\n\\u\{1b\}\[31mb{193}…'[^\p{C}]*$/u);
+  }
 });
 
 describe('the cause of a CircuitOpenError', () => {

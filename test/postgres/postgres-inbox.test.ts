@@ -305,9 +305,10 @@ describe('PostgresInbox.once', () => {
   });
 
   it('a once within the function of the same key rejects', async () => {
-    const nested = inbox.once('key', (tx) => inbox.once('key', addEffect('inner'), tx));
-    await expect(nested).rejects.toThrow("with the key 'key' within the function of that key");
-    expect(await inbox.once('key', addEffect('later'))).toBe('later');
+    const key = 'a\nkey';
+    const nested = inbox.once(key, (tx) => inbox.once(key, addEffect('inner'), tx));
+    await expect(nested).rejects.toThrow(String.raw`with the key 'a\nkey' within the function of that key`);
+    expect(await inbox.once(key, addEffect('later'))).toBe('later');
   });
 
   it('a once or a revoke whose transaction has ended rejects, and leaves nothing', async () => {

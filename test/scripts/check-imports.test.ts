@@ -10,6 +10,7 @@ const dependencies = ['undici'];
 describe('the import rule', () => {
   it.each([
     ['src/policies/retry.ts', "import { HoldfastError } from '../errors.ts';"],
+    ['src/errors.ts', "import { shown } from './internal/shown.ts';"],
     ['src/policies/retry.ts', "import { RetryBudget } from './retry-budget.ts';"],
     ['src/policies/retry.ts', "import { Emitter } from '../internal/emitter.ts';"],
     [
