@@ -32,7 +32,7 @@ export interface NearMiss {
   readonly services: readonly string[];
 }
 
-/** What a URL means: a service of the mesh, or a host that may be taken for one. */
+/** The meaning of a URL: a service of the mesh, or a host that may be taken for one. */
 interface Target {
   readonly service: string | undefined;
   readonly nearMiss: NearMiss | undefined;

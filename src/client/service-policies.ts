@@ -70,7 +70,7 @@ export class ServicePolicies implements ServicePolicyHandles {
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
   #calls = 0;
-  /** calledAt is when the latest call began, which the cache may have answered. */
+  /** calledAt is when the latest call began, which may have had its response from the cache. */
   calledAt = -Infinity;
   /** reached tells whether a call has found an instance of the service. */
   reached = false;
