@@ -119,25 +119,25 @@ const GROUPS: Record<string, Record<string, Contender>> = {
     'mollitia Cache': inMollitia(() => new mollitia.Cache({ ttl: 1e9 })),
   },
   'rejected by an open circuit': {
-    'holdfast CircuitBreaker': rejected(() => {
+    'holdfast CircuitBreaker, isolated': rejected(() => {
       const breaker = new CircuitBreaker();
       breaker.isolate();
       return breaker;
     }),
-    'cockatiel circuitBreaker': rejected(() => {
+    'cockatiel circuitBreaker, isolated': rejected(() => {
       const breaker = cockatielBreaker();
       breaker.isolate();
       return breaker;
     }),
-    opossum: () => {
+    'opossum, open': () => {
       const breaker = new Opossum(operation, { timeout: false, resetTimeout: 1e9 });
       breaker.open();
       return () => breaker.fire().catch(ignore);
     },
   },
   'rejected by a full bulkhead': {
-    'holdfast Bulkhead': rejected(() => filled(new Bulkhead({ maxConcurrent: 1 }))),
-    'cockatiel bulkhead': rejected(() => filled(cockatiel.bulkhead(1))),
+    'holdfast Bulkhead, full': rejected(() => filled(new Bulkhead({ maxConcurrent: 1 }))),
+    'cockatiel bulkhead, full': rejected(() => filled(cockatiel.bulkhead(1))),
   },
   'the standard pipeline': {
     'holdfast resilient()': guarded(() => resilient()),
