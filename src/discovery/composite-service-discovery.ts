@@ -91,6 +91,11 @@ export class CompositeServiceDiscovery
     return instance;
   }
 
+  /** Gives that of the first discovery, with which instances are registered. */
+  get instanceTtl(): number | undefined {
+    return this.#discoveries[0]!.instanceTtl;
+  }
+
   /** Deregisters with the first discovery. */
   async deregister(serviceName: string, instanceId: string): Promise<boolean> {
     const first = this.#first();

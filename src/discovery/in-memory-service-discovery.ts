@@ -45,7 +45,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
  * notified in time.
  */
 export class InMemoryServiceDiscovery implements ServiceDiscovery {
-  readonly #ttl: number;
+  readonly instanceTtl: number;
   readonly #services = new Map<string, Service>();
   readonly #watchers = new Watchers();
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -55,7 +55,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     validateOptions('InMemoryServiceDiscovery', options, {
       ttl: either('milliseconds from 1 to 2^31 − 1, or Infinity', number(1, MAX_DELAY), oneOf(Infinity)),
     });
-    this.#ttl = options.ttl ?? 90_000;
+    this.instanceTtl = options.ttl ?? 90_000;
   }
 
   /**
@@ -157,7 +157,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   }
 
   #isExpired(entry: Entry, now: number): boolean {
-    return now - entry.lastBeat >= this.#ttl;
+    return now - entry.lastBeat >= this.instanceTtl;
   }
 
   #expire(serviceName: string, service: Service): void {
@@ -182,13 +182,13 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
    * touch the timer.
    */
   #scheduleExpiry(): void {
-    if (this.#timer !== undefined || this.#watchers.size === 0 || this.#ttl === Infinity) return;
+    if (this.#timer !== undefined || this.#watchers.size === 0 || this.instanceTtl === Infinity) return;
     let first = Infinity;
     for (const { entries } of this.#services.values()) {
       for (const { lastBeat } of entries.values()) first = Math.min(first, lastBeat);
     }
     if (first === Infinity) return;
-    const wait = Math.max(1, Math.ceil(first + this.#ttl - performance.now()));
+    const wait = Math.max(1, Math.ceil(first + this.instanceTtl - performance.now()));
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       for (const [serviceName, service] of [...this.#services]) this.#expire(serviceName, service);

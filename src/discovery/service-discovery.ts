@@ -48,6 +48,11 @@ export interface ServiceDiscovery {
    * every failure may be hinted. Never throws.
    */
   refresh?(serviceName: string): void;
+  /**
+   * Milliseconds that an instance which is registered here stays without a heartbeat, by which a
+   * ServiceRegistrar paces its own. Undefined: for ever.
+   */
+  readonly instanceTtl?: number | undefined;
   /** Stops watching. A second call does nothing. */
   close(): Promise<void>;
 }

@@ -41,8 +41,8 @@ export interface ServiceRegistrarOptions {
    */
   instance: InstanceRegistration;
   /**
-   * The most milliseconds between heartbeats; each wait is up to 15 % shorter at random. Default
-   * 30,000.
+   * The most milliseconds between heartbeats, fewer than the discovery keeps an instance without one
+   * (`ttl`); each wait is up to 15 % shorter at random. Default: a third of that `ttl`, 30,000 at most.
    */
   heartbeatInterval?: number | undefined;
   /**
@@ -87,6 +87,9 @@ export interface ServiceRegistrarEvents {
 const FIRST_RETRY = 1_000;
 const retryBackoff = exponentialBackoff({ base: FIRST_RETRY, max: MAX_DELAY, jitter: 'none' });
 const DEFAULT_TIMEOUT = 5_000;
+/** The most milliseconds between two heartbeats by default. */
+const MAX_INTERVAL = 30_000;
+
 /** Milliseconds that `close()` waits for the discovery. */
 const CLOSE_TIMEOUT = 5_000;
 
@@ -146,7 +149,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       ...options.instance,
       instanceId: options.instance.instanceId ?? randomUUID(),
     };
-    this.#interval = options.heartbeatInterval ?? 30_000;
+    this.#interval = intervalOf(options);
     this.#signal = options.deregisterOn ?? false;
   }
 
@@ -163,10 +166,10 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
    * retried after 1, 2, 4… seconds, at most the interval of the heartbeats. The retries go on after
    * the `timeout`, until the registrar is closed; the event `registered` then tells of success.
    *
-   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. These
-   * errors are thrown at once, and end the attempts: InvalidInstanceError; InstanceReplacedError;
-   * RedisError if Redis denies this client access; ClosedError if the registrar or the discovery is
-   * closed.
+   * @throws DiscoveryUnavailableError after the timeout, or when the registrar is closed meanwhile, as
+   * by a shutdown; its cause is the last failure. These errors are thrown at once, and end the attempts:
+   * InvalidInstanceError; InstanceReplacedError; RedisError if Redis denies this client access;
+   * ClosedError if the registrar was closed before, or the discovery is closed.
    */
   async register(options: RegisterOptions = {}): Promise<ServiceInstance> {
     validateOptions('register()', options, { timeout: number(1, MAX_DELAY) });
@@ -218,7 +221,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#inBackground = true;
-        reject(this.#timeoutError(timeout));
+        reject(this.#unavailableError(`within ${timeout} ms, which goes on in the background`));
       }, timeout);
       registering.then(
         (instance) => {
@@ -233,12 +236,12 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     });
   }
 
-  #timeoutError(timeout: number): DiscoveryUnavailableError {
+  #unavailableError(bound: string): DiscoveryUnavailableError {
     const { serviceName, instanceId } = this.#registration;
     const cause = this.#lastError;
     const reason = cause === undefined ? 'the discovery did not respond' : errorMessage(cause);
     return new DiscoveryUnavailableError(
-      `'${instanceId}' of '${serviceName}' could not be registered within ${timeout} ms, which goes on in the background: ${reason}`,
+      `'${instanceId}' of '${serviceName}' could not be registered ${bound}: ${reason}`,
       cause === undefined ? undefined : { cause },
     );
   }
@@ -254,10 +257,10 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
         } catch (error) {
           this.#lastError = error;
           this.emit('failure', { error });
-          if (this.#closing !== undefined || this.#isFinal(error)) throw error;
+          if (this.#isFinal(error)) throw error;
         }
         await this.#pause(Math.min(this.#interval, retryBackoff(failures + 1, 0)));
-        if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
+        if (this.#closing !== undefined) throw this.#unavailableError('before the registrar was closed');
       }
     } catch (error) {
       this.#registering = undefined;
@@ -356,6 +359,17 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
     }
   }
+}
+
+/** @throws RangeError if the instance would be gone between two heartbeats */
+function intervalOf({ heartbeatInterval, discovery }: ServiceRegistrarOptions): number {
+  const { instanceTtl: ttl = Infinity } = discovery;
+  const interval = heartbeatInterval ?? Math.min(MAX_INTERVAL, ttl / 3);
+  if (interval < ttl) return interval;
+  throw new RangeError(
+    `ServiceRegistrar option 'heartbeatInterval' must be less than ${ttl}, the ttl of the discovery, or the ` +
+      `instance is gone between two heartbeats; got ${interval}: leave it out for a third of the ttl`,
+  );
 }
 
 function errorMessage(error: unknown): string {

@@ -128,6 +128,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
    * service.
    */
   readonly locks: LockService;
+  readonly instanceTtl: number;
   readonly #connection: RedisConnection;
   readonly #subscriber: RedisSubscriber;
   readonly #registry: ServiceRegistry;
@@ -159,7 +160,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       allowLoopback: boolean,
     });
     requireOption('RedisServiceDiscovery', options, 'redis');
-    const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
+    this.instanceTtl = options.ttl ?? 90_000;
+    const ttl = this.instanceTtl;
+    const { keyPrefix = 'holdfast', timeout = 5_000, snapshotFile } = options;
     this.#allowLoopback = options.allowLoopback ?? false;
     this.#informerOptions = {
       refreshInterval: options.refreshInterval ?? 30_000,

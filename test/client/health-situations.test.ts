@@ -8,7 +8,7 @@ import {
   withService,
 } from '../support/simulated-service.ts';
 
-const SEEDS = [1, 2, 3];
+const SEEDS = [1, 2];
 
 /** Builds the behaviour of an instance that fails a share of its calls. */
 function failing(share: number, status = 500): () => Behaviour {

@@ -59,6 +59,32 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
 }
 
 describe('a registrar', () => {
+  it.each([
+    [15_000, 5_000],
+    [90_000, 30_000],
+    [600_000, 30_000],
+  ])(
+    'a registrar of a discovery with a ttl of %d ms sends a heartbeat every %d ms at most',
+    async (ttl, most) => {
+      const discovery = new InMemoryServiceDiscovery({ ttl });
+      const registrar = new ServiceRegistrar({ discovery, instance });
+      const heartbeat = vi.spyOn(discovery, 'heartbeat');
+      await registrar.register();
+      await pass(10 * most);
+      expect(heartbeat.mock.calls.length).toBeGreaterThanOrEqual(9);
+      expect(heartbeat.mock.calls.length).toBeLessThanOrEqual(12);
+      await registrar.close();
+    },
+  );
+
+  it('a registrar rejects an interval in which its instance would be gone', () => {
+    const discovery = new InMemoryServiceDiscovery({ ttl: 10_000 });
+    const options = { discovery, instance, heartbeatInterval: 10_000 };
+    expect(() => new ServiceRegistrar(options)).toThrow(
+      /^ServiceRegistrar option 'heartbeatInterval' must be less than 10000, the ttl of the discovery, .* got 10000/,
+    );
+  });
+
   it('a registrar registers its instance, and keeps it alive until it is closed', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: interval + 1 });
     const registrar = registrarOf(discovery);
@@ -354,7 +380,14 @@ describe('a registration that may succeed later', () => {
     expect(process.listenerCount('SIGTERM')).toBe(listeners + 1);
     const closed = follow(registrar.close());
     await flush();
-    expect(registered.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CLOSED' } });
+    expect(registered.outcome).toMatchObject({
+      ok: false,
+      error: {
+        code: 'ERR_DISCOVERY_UNAVAILABLE',
+        message: expect.stringMatching(/could not be registered before the registrar was closed: /),
+        cause: down,
+      },
+    });
     expect(closed.outcome).toEqual({ ok: true, value: undefined });
     expect(process.listenerCount('SIGTERM')).toBe(listeners);
     await pass(10 * interval);
@@ -371,7 +404,7 @@ describe('a registration that may succeed later', () => {
     registrar.on('failure', () => void registrar.close());
     const registered = follow(registrar.register());
     await pass(10 * interval);
-    expect(registered.outcome).toEqual({ ok: false, error: down });
+    expect(registered.outcome).toMatchObject({ ok: false, error: { cause: down } });
     expect(discovery.register).toHaveBeenCalledTimes(1);
     expect(vi.getTimerCount()).toBe(0);
   });
@@ -830,7 +863,8 @@ describe('closing a registrar', () => {
     const registrar = registrarOf(discovery);
     const registered = follow(registrar.register());
     await registrar.close();
-    expect(registered.outcome).toEqual({ ok: false, error: down });
+    const error = { code: 'ERR_DISCOVERY_UNAVAILABLE', cause: down };
+    expect(registered.outcome).toMatchObject({ ok: false, error });
     expect(discovery.deregister).not.toHaveBeenCalled();
   });
 

@@ -89,7 +89,7 @@ describe('the stack of an error names the functions that await the call', () => 
     await made.close();
     const error = await first;
     expect(await second).toBe(error);
-    expect(error).toMatchObject({ code: 'ERR_CLOSED' });
+    expect(error).toMatchObject({ code: 'ERR_DISCOVERY_UNAVAILABLE' });
     expect(error.stack).toContain('nameOfTheCaller');
     expect(error.stack).not.toContain('nameOfAnother');
   });
