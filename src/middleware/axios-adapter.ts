@@ -257,6 +257,19 @@ function completeError(
   } else if (error.code === 'ETIMEDOUT') {
     error.code = timeoutCodeOf(config);
     if (config.timeoutErrorMessage) error.message = config.timeoutErrorMessage;
+  } else if (error.code === 'ERR_NETWORK') {
+    nameConnectionError(error);
+  }
+}
+
+/** Gives the error of a request outside the mesh the code and the message of its connection. */
+function nameConnectionError(error: AxiosError): void {
+  for (let { cause } = error; cause instanceof Error; cause = cause.cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (typeof code !== 'string') continue;
+    error.code = NODE_CODES[code] ?? code;
+    if (message !== '') error.message = message;
+    return;
   }
 }
 

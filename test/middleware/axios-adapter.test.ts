@@ -14,6 +14,7 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { freePort } from '../support/free-port.ts';
 import { never, reset } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
@@ -460,6 +461,14 @@ describe('the retries of axios', () => {
 });
 
 describe('axiosAdapter()', () => {
+  it('the error of a request of axios outside the mesh has the code and the message of its connection', async () => {
+    const { api } = await serving(echo);
+    const port = await freePort();
+    const error = await rejectionOf(api.get(`http://127.0.0.1:${port}/`));
+    expect(error).toMatchObject({ isAxiosError: true, code: 'ECONNREFUSED' });
+    expect((error as Error).message).toBe(`connect ECONNREFUSED 127.0.0.1:${port}`);
+  });
+
   it('a request of axios to a host outside the mesh passes through', async () => {
     const { api, server } = await serving(echo);
     await expect(api.post(`${server.origin}/a`, { a: 1 })).resolves.toMatchObject({
