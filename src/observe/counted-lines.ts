@@ -5,6 +5,14 @@ const PERIOD = 10_000;
 /** The most keys of one emitter that are counted by themselves. */
 const MAX_KEYS = 100;
 
+/** Those that may have counted lines which are not written yet. */
+const unwritten = new Set<CountedLines>();
+
+/** The last lines before an exit may say why it came. */
+function writeAll(): void {
+  for (const lines of unwritten) lines.end();
+}
+
 interface Entry {
   readonly level: LogLevel;
   readonly fields: LogFields;
@@ -49,26 +57,43 @@ export class CountedLines {
     }
   }
 
+  /** Writes what was counted with the key; the next line with it is the first one again. */
+  finish(source: object, key: string): void {
+    const bursts = this.#bySource.get(source);
+    const burst = bursts?.get(key);
+    if (burst === undefined) return;
+    bursts!.delete(key);
+    this.#flush(burst);
+    this.#drop(burst);
+  }
+
   /** Writes what was counted. */
   end(): void {
     for (const burst of this.#bursts) {
-      clearInterval(burst.timer);
       this.#flush(burst);
+      this.#drop(burst);
     }
-    this.#bursts.clear();
   }
 
   #begin(bursts: Map<string, Burst>, key: string, entry: Entry): void {
     const timer = setInterval(() => {
       if (this.#flush(burst)) return;
-      clearInterval(timer);
       bursts.delete(key);
-      this.#bursts.delete(burst);
+      this.#drop(burst);
     }, PERIOD).unref();
     const burst: Burst = { latest: entry, count: 1, timer };
     bursts.set(key, burst);
     this.#bursts.add(burst);
+    if (unwritten.size === 0) process.on('exit', writeAll);
+    unwritten.add(this);
     this.#flush(burst);
+  }
+
+  #drop(burst: Burst): void {
+    clearInterval(burst.timer);
+    this.#bursts.delete(burst);
+    if (this.#bursts.size === 0 && unwritten.delete(this) && unwritten.size === 0)
+      process.off('exit', writeAll);
   }
 
   /** Writes the latest line with the count; false if there is none. */

@@ -36,11 +36,10 @@ export class EventLog implements Observation {
       const level = typeof line.level === 'string' ? line.level : line.level(payload);
       if (level === undefined) return;
       const fields = buildFields(event, line);
+      const key = line.countBy?.(payload) ?? '';
+      if (line.ends !== undefined) this.#counted.finish(source, `${line.ends} ${key}`);
       if (line.countBy === undefined) this.#write(level, fields, line.message);
-      else {
-        const key = `${String(name)} ${line.countBy(payload)}`;
-        this.#counted.add(source, key, { level, fields, message: line.message });
-      }
+      else this.#counted.add(source, `${String(name)} ${key}`, { level, fields, message: line.message });
     } catch (error) {
       // An error of a user may throw wherever it is looked at.
       this.#warn(error);

@@ -12,6 +12,11 @@ export interface Line<Event> {
    * that came with the same key, every ten seconds while more come.
    */
   readonly countBy?: ((event: Event) => string) | undefined;
+  /**
+   * The counted event that is over with this one, where both have the same key: what was counted of it
+   * is logged first, so that no line of a trouble comes after that of its end.
+   */
+  readonly ends?: string | undefined;
 }
 
 type EventOf<Events, Name extends keyof Events> = Events[Name] extends readonly [infer Event] ? Event : never;
@@ -38,6 +43,11 @@ export function counted<Event>(
   countBy: (event: NoInfer<Event>) => string = () => '',
 ): Line<Event> {
   return { level, message, fields, countBy };
+}
+
+/** Makes the line of an event with which the trouble is over that a counted event tells of. */
+export function ending<Event>(ends: string, own: Line<Event>): Line<Event> {
+  return { ...own, ends };
 }
 
 /** The most characters of a message. */

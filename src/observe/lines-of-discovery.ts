@@ -5,7 +5,7 @@ import type { HealthChange } from '../discovery/health-checks.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import type { ServiceRegistrarEvents } from '../discovery/service-registrar.ts';
 import type { StaticServiceDiscoveryEvents } from '../discovery/static-service-discovery.ts';
-import { counted, errorFields, type Lines, line } from './line.ts';
+import { counted, ending, errorFields, type Lines, line } from './line.ts';
 import { instanceFields } from './lines-of-calls.ts';
 
 interface FailedLookup {
@@ -35,11 +35,24 @@ interface RedisDiscoveryEvents {
 }
 
 export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
-  stale: counted('warn', 'discovery not up to date', (event) => ({
-    ...lookupFields(event),
-    known: event.known,
-  })),
-  fresh: counted('info', 'discovery up to date again', ({ serviceName }) => ({ service: serviceName })),
+  stale: ending(
+    'fresh',
+    counted(
+      ({ known }) => (known ? 'warn' : 'error'),
+      'discovery not up to date',
+      (event) => ({ ...lookupFields(event), known: event.known }),
+      ({ serviceName }) => serviceName,
+    ),
+  ),
+  fresh: ending(
+    'stale',
+    counted(
+      'info',
+      'discovery up to date again',
+      ({ serviceName }) => ({ service: serviceName }),
+      ({ serviceName }) => serviceName,
+    ),
+  ),
   're-registered': line('warn', 'instance registered again: Redis had forgotten it', instanceOf),
   loopback: line('warn', 'instance registered at a loopback address', instanceOf),
   'invalid-entry': counted('warn', 'registry entry ignored: not valid', (event) => ({
@@ -66,13 +79,16 @@ export const COMPOSITE_SERVICE_DISCOVERY: Lines<CompositeServiceDiscoveryEvents>
 };
 
 export const SERVICE_REGISTRAR: Lines<ServiceRegistrarEvents> = {
-  registered: line('info', 'instance registered', instanceOf),
+  registered: ending('failure', line('info', 'instance registered', instanceOf)),
   're-registered': line('warn', 'instance registered again: the registry had forgotten it', instanceOf),
   replaced: line('error', 'instance replaced by another process with its id', errorOf),
-  recovered: line('info', 'registration recovered', ({ instance, failures }) => ({
-    ...instanceFields(instance),
-    failures,
-  })),
+  recovered: ending(
+    'failure',
+    line('info', 'registration recovered', ({ instance, failures }) => ({
+      ...instanceFields(instance),
+      failures,
+    })),
+  ),
   failure: counted('error', 'registration failed', errorOf),
 };
 
