@@ -5,7 +5,7 @@ const PERIOD = 10_000;
 /** The most keys of one emitter that are counted by themselves. */
 const MAX_KEYS = 100;
 
-/** Those that may have counted lines which are not written yet. */
+/** Holds those that may have lines which are counted and not yet written. */
 const unwritten = new Set<CountedLines>();
 
 /** The last lines before an exit may say why it came. */
