@@ -345,9 +345,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
     state.window?.record(failed, slow);
     const inARow = state.failuresInARow >= this.#failureThreshold && this.#mayOpen('failures-in-a-row');
-    if (inARow) return this.#open(state, 'failures-in-a-row', outcome);
-    const rule = this.#findReachedRatio(state.window);
-    if (rule !== undefined && this.#mayOpen(rule)) this.#open(state, rule, outcome);
+    const rule = inARow ? 'failures-in-a-row' : this.#findReachedRatio(state.window);
+    if (rule !== undefined && (inARow || this.#mayOpen(rule))) this.#open(state, rule, outcome);
   }
 
   #findReachedRatio(window: RollingWindow | undefined): 'failure-ratio' | 'slow-calls' | undefined {

@@ -858,7 +858,16 @@ describe('the events of a breaker', () => {
     breaker.reset();
     const outcome = { ok: false, error: down };
     expect(told).toEqual([
-      ['open', { outcome, wait: 1_000, openings: 1, stats: expect.objectContaining({ failures: 2 }) }],
+      [
+        'open',
+        {
+          reason: 'failures-in-a-row',
+          outcome,
+          wait: 1_000,
+          openings: 1,
+          stats: expect.objectContaining({ failures: 2 }),
+        },
+      ],
       'ERR_CIRCUIT_OPEN',
       'half-open',
       'close',
