@@ -38,7 +38,7 @@ import { SlowCalls, type Stopwatch } from './slow-calls.ts';
 type OpeningRule = 'failures-in-a-row' | 'failure-ratio' | 'slow-calls';
 type MayOpen = (rule: OpeningRule) => boolean;
 
-/** Who opens a breaker by hand: the user, or a ServiceClient all of whose instances fail. */
+/** The reasons of `trip()`: a user's call, or that of a ServiceClient all of whose instances fail. */
 type TripReason = 'trip' | 'all-instances-fail';
 
 /**

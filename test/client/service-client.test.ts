@@ -377,6 +377,7 @@ describe('the circuit breaker of a client', () => {
     down = true;
     for (let call = 0; call < 40; call++) await client.call({ service, path: '/' }).catch(() => {});
     expect(client.policies(service).circuitBreaker!.state).toBe('open');
+    expect(reasons).toEqual(['all-instances-fail']);
     expect(servers[0]!.requests.length + servers[1]!.requests.length).toBeLessThan(125);
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
