@@ -374,6 +374,8 @@ describe('the circuit breaker of a client', () => {
     const servers = [await startServer(respond), await startServer(respond)];
     const client = clientOf(servers, { retry: false });
     for (let call = 0; call < 100; call++) await client.call({ service, path: '/' });
+    const reasons: string[] = [];
+    client.policies(service).circuitBreaker!.on('open', ({ reason }) => void reasons.push(reason));
     down = true;
     for (let call = 0; call < 40; call++) await client.call({ service, path: '/' }).catch(() => {});
     expect(client.policies(service).circuitBreaker!.state).toBe('open');
