@@ -1,6 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
-import { ServiceClient } from '../../src/client/service-client.ts';
 import { ServicePolicies } from '../../src/client/service-policies.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import {
