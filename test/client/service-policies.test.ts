@@ -326,7 +326,7 @@ describe('an option of a service that is undefined', () => {
 });
 
 it('the option cache of a service says that it takes no Cache', () => {
-  const services = { users: { cache: new Cache({ ttl: 1_000 }) as never } };
+  const services = { users: { cache: new Cache({ key: () => 'k', ttl: 1_000 }) as never } };
   expect(() => new ServiceClient({ discovery: new InMemoryServiceDiscovery(), services })).toThrow(
     /cache' must be options or an HttpCaching/,
   );
