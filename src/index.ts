@@ -218,7 +218,7 @@ export { Bulkhead, type BulkheadEvents, type BulkheadOptions } from './policies/
 export { Cache, type CacheEvents } from './policies/cache.ts';
 export type { CachedCall, CacheOptions, Freshness } from './policies/cache-options.ts';
 export type { CacheStore, StoredCacheEntry, StoreOperation } from './policies/cache-store.ts';
-export { CircuitBreaker, type CircuitBreakerEvents } from './policies/circuit-breaker.ts';
+export { CircuitBreaker, type CircuitBreakerEvents, type OpeningReason } from './policies/circuit-breaker.ts';
 export type {
   CircuitBreakerOptions,
   CircuitBreakerSnapshot,

@@ -60,7 +60,7 @@ export class BreakerRule {
     this.#options = options;
     // The breaker is made first since it checks the options.
     this.breaker = new CircuitBreaker(options, (rule) =>
-      rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
+      rule === 'failures-in-a-row' ? evidence.allFailedLast() : evidence.isDown(),
     );
     const certain = options.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
     const evidence = new ServiceEvidence({ ...options, certain });
@@ -97,7 +97,7 @@ export class BreakerRule {
     if (this.#options === undefined) return evidence.isBadAlone(candidate);
     const breaker = this.breaker!;
     if (evidence.allFailed && breaker.state === 'closed' && this.#isDown(lease))
-      breaker.trip(outcome.ok ? undefined : outcome.error);
+      breaker.trip(outcome.ok ? undefined : outcome.error, 'all-instances-fail');
     return false;
   }
 

@@ -2,6 +2,7 @@ import { anObject, boolean, either, hasMethods, integer, isFunction, oneOf } fro
 import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
+import { Cache } from '../policies/cache.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
 import type { Fallback } from '../policies/fallback.ts';
@@ -85,6 +86,12 @@ export interface ServiceOptions {
   connection?: ConnectionOptions | undefined;
 }
 
+const cachingOrOptions = either(
+  'an object of options ({} for the defaults), an HttpCaching, or false for none',
+  anObject,
+  oneOf(false),
+);
+
 /** Checks of the options of a service. */
 export const SERVICE_CHECKS = {
   timeout: timeoutOption,
@@ -97,11 +104,7 @@ export const SERVICE_CHECKS = {
   hedge: policyOption(Hedge, 'a Hedge'),
   rateLimit: policyOption(RateLimiter, 'a RateLimiter'),
   coalesce: boolean,
-  cache: either(
-    'an object of options ({} for the defaults), an HttpCaching, or false for none',
-    anObject,
-    oneOf(false),
-  ),
+  cache: cacheOption,
   classify: isFunction,
   fallback: either('a Fallback or false', hasMethods('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
@@ -122,6 +125,15 @@ export function withoutResilience(options: ServiceOptions): ServiceOptions {
     coalesce: false,
     cache: false,
   };
+}
+
+/** Checks the options of the HTTP cache, which is made of options: a Cache knows nothing of HTTP. */
+function cacheOption(value: unknown, option: string): void {
+  if (value instanceof Cache)
+    throw new TypeError(
+      `${option} must be options or an HttpCaching: a Cache does not know the rules of HTTP`,
+    );
+  cachingOrOptions(value, option);
 }
 
 /**

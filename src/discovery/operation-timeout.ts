@@ -25,7 +25,7 @@ export function withTimeout<T>(
     const startedAt = performance.now();
     const timer = new StallAwareTimer(() => {
       const stalled = timer.stalledSince(startedAt, duration);
-      abort(new TimeoutError(`timed out after ${duration} ms`, duration, 'ERR_TIMEOUT', stalled));
+      abort(new TimeoutError(`timed out after ${Math.round(duration)} ms`, duration, 'ERR_TIMEOUT', stalled));
     });
     timer.start(duration, startedAt + duration);
     timer.unref();

@@ -33,7 +33,8 @@ export const CIRCUIT_BREAKER: Lines<CircuitBreakerEvents> = {
     // It opens again after each probe that fails, which would fill the log while a service is away.
     ({ openings }) => (openings === 1 ? 'error' : 'debug'),
     'circuit opened',
-    ({ stats: { calls, failures, slowCalls, openings }, wait, outcome }) => ({
+    ({ reason, stats: { calls, failures, slowCalls, openings }, wait, outcome }) => ({
+      reason,
       calls,
       failures,
       slowCalls,

@@ -34,15 +34,31 @@ import { ProbePlace } from './probe-place.ts';
 import { createRollingWindow, MINIMUM_CALLS, type RollingWindow } from './rolling-window.ts';
 import { SlowCalls, type Stopwatch } from './slow-calls.ts';
 
+/** The rules by which a closed breaker opens. */
+type OpeningRule = 'failures-in-a-row' | 'failure-ratio' | 'slow-calls';
+type MayOpen = (rule: OpeningRule) => boolean;
+
+/** The reasons of `trip()`: a user's call, or that of a ServiceClient all of whose instances fail. */
+type TripReason = 'trip' | 'all-instances-fail';
+
+/**
+ * Why a breaker opened: by `failureThreshold`, `failureRatio` or `slowCallRatio`; since a probe failed
+ * or was slow while it was half-open; by `trip()`; or since every instance of a service is ejected,
+ * whatever the ratio in the window.
+ */
+export type OpeningReason = OpeningRule | 'probe' | TripReason;
+
 export interface CircuitBreakerEvents {
   /** The state changed; the event of the new state follows. */
   state: [event: { from: CircuitState; to: CircuitState }];
   /**
    * It opened, `openings` times in a row now; the next probe is due after `wait` milliseconds. The
-   * `outcome` is that of the call that opened it, and `stats` the counts by which it did.
+   * `outcome` is that of the call that opened it, `stats` the counts at that moment, and `reason` the
+   * rule by which it opened.
    */
   open: [
     event: {
+      reason: OpeningReason;
       outcome: Outcome<unknown> | undefined;
       wait: number;
       openings: number;
@@ -58,10 +74,6 @@ export interface CircuitBreakerEvents {
   /** It rejected a call. */
   reject: [event: { error: CircuitOpenError }];
 }
-
-/** The rules by which a breaker opens. */
-type OpeningRule = 'failures-in-a-row' | 'ratio';
-type MayOpen = (rule: OpeningRule) => boolean;
 
 /**
  * Stops calling a service that keeps failing, and lets a few probes find out when it has recovered.
@@ -162,10 +174,16 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    *
    * @param cause the failure because of which it opens, for the errors of the calls that it rejects
    */
-  trip(cause?: unknown): void {
+  trip(cause?: unknown): void;
+  /**
+   * @param reason the reason in the event `open`
+   * @internal
+   */
+  trip(cause?: unknown, reason?: TripReason): void;
+  trip(cause?: unknown, reason: TripReason = 'trip'): void {
     const state = this.#state;
     if (state.kind === 'isolated' || this.holding) return;
-    this.#open(state, cause === undefined ? undefined : { ok: false, error: cause });
+    this.#open(state, reason, cause === undefined ? undefined : { ok: false, error: cause });
   }
 
   /**
@@ -321,31 +339,33 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     if (state.kind === 'half-open') {
       if (!failed && !slow) {
         if (++state.successes >= this.#probeCounts.successesToClose) this.reset();
-      } else if (++state.failures >= this.#probeCounts.failuresToOpen) this.#open(state, outcome);
+      } else if (++state.failures >= this.#probeCounts.failuresToOpen) this.#open(state, 'probe', outcome);
       return;
     }
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
     state.window?.record(failed, slow);
     const inARow = state.failuresInARow >= this.#failureThreshold && this.#mayOpen('failures-in-a-row');
-    if (inARow || (this.#ratioReached(state.window) && this.#mayOpen('ratio'))) this.#open(state, outcome);
+    const rule = inARow ? 'failures-in-a-row' : this.#findReachedRatio(state.window);
+    if (rule !== undefined && (inARow || this.#mayOpen(rule))) this.#open(state, rule, outcome);
   }
 
-  #ratioReached(window: RollingWindow | undefined): boolean {
-    if (window === undefined || window.calls < this.#minimumCalls) return false;
+  #findReachedRatio(window: RollingWindow | undefined): 'failure-ratio' | 'slow-calls' | undefined {
+    if (window === undefined || window.calls < this.#minimumCalls) return undefined;
     const { failureRatio, slowCallRatio } = this.#options;
-    return (
-      (failureRatio !== undefined && window.failures > 0 && window.failures / window.calls >= failureRatio) ||
-      (slowCallRatio !== undefined && window.slow > 0 && window.slow / window.calls >= slowCallRatio)
-    );
+    if (failureRatio !== undefined && window.failures > 0 && window.failures / window.calls >= failureRatio)
+      return 'failure-ratio';
+    if (slowCallRatio !== undefined && window.slow > 0 && window.slow / window.calls >= slowCallRatio)
+      return 'slow-calls';
+    return undefined;
   }
 
-  #open(from: Closed | Open | HalfOpen, outcome: Outcome<unknown> | undefined): void {
+  #open(from: Closed | Open | HalfOpen, reason: OpeningReason, outcome: Outcome<unknown> | undefined): void {
     const { openings: before, ...counts } = countsOf(from);
     const openings = before + 1;
     const wait = this.#wait(openings, from.kind === 'closed' ? 0 : from.wait, outcome);
     const cause = outcome === undefined || outcome.ok ? undefined : toKeptCause(outcome.error);
     this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: this.#clock.now() + wait });
-    this.emit('open', { outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
+    this.emit('open', { reason, outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
   }
 
   #wait(openings: number, previous: number, outcome: Outcome<unknown> | undefined): number {

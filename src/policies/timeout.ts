@@ -154,8 +154,8 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   #expire({ scope, outer }: TimedCall, stalled: number): void {
     const error = new TimeoutError(
       this.#which === ''
-        ? `timed out after ${this.duration} ms`
-        : `timed out after ${this.duration} ms (${this.#which})`,
+        ? `timed out after ${Math.round(this.duration)} ms`
+        : `timed out after ${Math.round(this.duration)} ms (${this.#which})`,
       this.duration,
       'ERR_TIMEOUT',
       stalled,

@@ -374,9 +374,12 @@ describe('the circuit breaker of a client', () => {
     const servers = [await startServer(respond), await startServer(respond)];
     const client = clientOf(servers, { retry: false });
     for (let call = 0; call < 100; call++) await client.call({ service, path: '/' });
+    const reasons: string[] = [];
+    client.policies(service).circuitBreaker!.on('open', ({ reason }) => void reasons.push(reason));
     down = true;
     for (let call = 0; call < 40; call++) await client.call({ service, path: '/' }).catch(() => {});
     expect(client.policies(service).circuitBreaker!.state).toBe('open');
+    expect(reasons).toEqual(['all-instances-fail']);
     expect(servers[0]!.requests.length + servers[1]!.requests.length).toBeLessThan(125);
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });

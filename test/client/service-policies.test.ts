@@ -1,12 +1,14 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
 import { ServicePolicies } from '../../src/client/service-policies.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import {
   ServiceClient,
   type ServiceOptions,
   StaticServiceDiscovery,
   type StrategyName,
 } from '../../src/index.ts';
+import { Cache } from '../../src/policies/cache.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { service } from '../support/mesh-client.ts';
 import { never } from '../support/misbehaving-servers.ts';
@@ -321,4 +323,11 @@ describe('an option of a service that is undefined', () => {
     for (const policy of [policies.rateLimiter, policies.circuitBreaker, policies.hedge])
       expect(policy!.name).toBe(service);
   });
+});
+
+it('the option cache of a service says that it takes no Cache', () => {
+  const services = { users: { cache: new Cache({ key: () => 'k', ttl: 1_000 }) as never } };
+  expect(() => new ServiceClient({ discovery: new InMemoryServiceDiscovery(), services })).toThrow(
+    /cache' must be options or an HttpCaching/,
+  );
 });

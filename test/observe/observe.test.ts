@@ -50,6 +50,7 @@ describe('a breaker that is observed', () => {
       component: 'circuit-breaker',
       event: 'open',
       name: 'user-service',
+      reason: 'failures-in-a-row',
       calls: 2,
       failures: 2,
       slowCalls: 0,

@@ -772,6 +772,28 @@ describe('isolate() and reset()', () => {
   });
 });
 
+it('the event open of a breaker says by which rule it opened', async () => {
+  const reasons: string[] = [];
+  const watched = (options: CircuitBreakerOptions) => {
+    const breaker = new CircuitBreaker({ resetTimeout: 1_000, minimumCalls: 2, ...options });
+    breaker.on('open', ({ reason }) => void reasons.push(reason));
+    return breaker;
+  };
+  const inARow = watched({ failureThreshold: 1 });
+  await fail(inARow);
+  await pass(1_000);
+  await fail(inARow);
+  const byRatio = watched({ failureRatio: 0.5 });
+  await fail(byRatio);
+  await fail(byRatio);
+  const bySlowness = watched({ slowCallRatio: 0.5, slowCallDuration: 100 });
+  const calls = [begin(bySlowness), begin(bySlowness)];
+  await pass(200);
+  for (const call of calls) await call.succeed();
+  watched({}).trip();
+  expect(reasons).toEqual(['failures-in-a-row', 'probe', 'failure-ratio', 'slow-calls', 'trip']);
+});
+
 describe('trip()', () => {
   it('trip() of a breaker opens a closed breaker as a reached threshold would, and leaves an open and an isolated one alone', async () => {
     const breaker = new CircuitBreaker({ resetTimeout: 1_000 });
@@ -796,6 +818,7 @@ describe('trip()', () => {
     breaker.on('open', opened);
     breaker.trip();
     expect(opened).toHaveBeenCalledExactlyOnceWith({
+      reason: 'trip',
       stats: expect.any(Object),
       outcome: undefined,
       wait: 2_000,
@@ -835,7 +858,16 @@ describe('the events of a breaker', () => {
     breaker.reset();
     const outcome = { ok: false, error: down };
     expect(told).toEqual([
-      ['open', { outcome, wait: 1_000, openings: 1, stats: expect.objectContaining({ failures: 2 }) }],
+      [
+        'open',
+        {
+          reason: 'failures-in-a-row',
+          outcome,
+          wait: 1_000,
+          openings: 1,
+          stats: expect.objectContaining({ failures: 2 }),
+        },
+      ],
       'ERR_CIRCUIT_OPEN',
       'half-open',
       'close',

@@ -50,6 +50,19 @@ export interface GracefulShutdownOptions {
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;
 
+const signalList = either(
+  `a list of signals (${SIGNALS.join(', ')}), or false`,
+  oneOf(false),
+  listOf(oneOf(...SIGNALS)),
+);
+
+function signalsOption(value: unknown, option: string): void {
+  const uncatchable = ['SIGKILL', 'SIGSTOP'].find((name) => Array.isArray(value) && value.includes(name));
+  if (uncatchable !== undefined)
+    throw new RangeError(`${option} has ${uncatchable}, which no process can catch: leave it out`);
+  signalList(value, option);
+}
+
 export type ShutdownSignal = (typeof SIGNALS)[number];
 
 /** The name of a step of the shutdown. */
@@ -133,7 +146,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
       timeout: duration,
       client: oneOrMore(hasMethods('close')),
       close: listOf(isFunction),
-      signals: either('a list of signals, or false', oneOf(false), listOf(oneOf(...SIGNALS))),
+      signals: signalsOption,
     });
     this.#options = options;
     const given = toList(options.server);

@@ -666,3 +666,9 @@ describe('the options of a graceful shutdown', () => {
     expect(() => gracefulShutdown({ signals: false, ...options } as never)).toThrow(option);
   });
 });
+
+it('gracefulShutdown() names the signal that no process can catch', () => {
+  expect(() =>
+    gracefulShutdown({ server: createServer(), signals: ['SIGTERM', 'SIGKILL'] as never }),
+  ).toThrow(/'signals' has SIGKILL, which no process can catch/);
+});
