@@ -274,7 +274,7 @@ describe('with Redis away', () => {
     const asked = discovery.instances(service);
     await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
     expect(log.lines).toMatchObject([
-      { level: 'warn', message: 'discovery not up to date', service, known: false },
+      { level: 'error', message: 'discovery not up to date', service, known: false },
     ]);
     await expect(asked).rejects.toThrow(
       /127\.0\.0\.1:\d+: there was no connection within 100 ms.*ECONNREFUSED/,
