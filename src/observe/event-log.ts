@@ -76,7 +76,8 @@ function buildFields({ source, kind, name, payload, labels }: ObservedEvent, lin
   return {
     component: kind,
     event: String(name),
-    ...(typeof own === 'string' && { name: own }),
+    // Not 'name', which is that of the program with many loggers.
+    ...(typeof own === 'string' && { componentName: own }),
     ...labels,
     ...line.fields(payload),
   };

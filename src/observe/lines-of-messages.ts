@@ -84,8 +84,8 @@ interface ProjectionEvents {
 }
 
 export const POSTGRES_PROJECTION: Lines<ProjectionEvents> = {
-  acquire: line('debug', 'projection acquired', ({ name }) => ({ name })),
-  lose: line('info', 'projection lost to another process', ({ name }) => ({ name })),
+  acquire: line('debug', 'projection acquired'),
+  lose: line('info', 'projection lost to another process'),
   fail: counted('error', 'projection stopped at an event', ({ event, attempt, retryIn, error }) => ({
     ...eventFields(event),
     attempt,

@@ -49,7 +49,7 @@ describe('a breaker that is observed', () => {
       message: 'circuit opened',
       component: 'circuit-breaker',
       event: 'open',
-      name: 'user-service',
+      componentName: 'user-service',
       reason: 'failures-in-a-row',
       calls: 2,
       failures: 2,

@@ -45,7 +45,7 @@ it('observe of a client logs an opened circuit of a service that was first calle
   await discovery.register({ serviceName: 'later', instanceId: 'i1', host: '127.0.0.1', port: server.port });
   await rejectionOf(client.call({ ...call, service: 'later' }));
   expect(log.of('circuit opened')).toMatchObject([
-    { level: 'error', service: 'later', name: 'later', failures: 1, code: 'ERR_SERVICE_RESPONSE' },
+    { level: 'error', service: 'later', componentName: 'later', failures: 1, code: 'ERR_SERVICE_RESPONSE' },
   ]);
   expect(JSON.stringify(log.lines)).not.toContain('hunter2');
 });
@@ -94,8 +94,8 @@ it('observe of a client covers the breakers of versions of a service', () => {
   policies('1').isolate();
   policies('2').isolate();
   expect(log.of('circuit isolated')).toMatchObject([
-    { service, name: `${service} (version=1)` },
-    { service, name: `${service} (version=2)` },
+    { service, componentName: `${service} (version=1)` },
+    { service, componentName: `${service} (version=2)` },
   ]);
 });
 
@@ -187,7 +187,7 @@ it('observe of a health logs each change of its status with the check that fails
     { level: 'warn', from: 'fail', to: 'warn', reasons: ['breaker payments'] },
     { level: 'info', from: 'warn', to: 'pass', reasons: [] },
   ]);
-  expect(log.of('circuit isolated')).toMatchObject([{ name: 'payments' }]);
+  expect(log.of('circuit isolated')).toMatchObject([{ componentName: 'payments' }]);
 });
 
 it('observe of a graceful shutdown logs its beginning, a step that fails, and its end, and covers what it ends', async () => {
