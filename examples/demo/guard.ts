@@ -29,6 +29,8 @@ export function createGuard(
       // A customer has keys of its own, or would get what another one has got for the same key.
       scope: ({ identity }) =>
         identity === undefined ? 'shop' : JSON.stringify([identity.kind, identity.subject]),
+      // The key of a process that was killed is free again before the next attempt is given up.
+      lockTimeout: 1_000,
       ttl: KEY_RETENTION,
     },
   });
