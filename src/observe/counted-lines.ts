@@ -2,7 +2,7 @@ import type { LogFields, LogLevel } from './logger.ts';
 
 /** Milliseconds within which lines of one kind are one line. */
 const PERIOD = 10_000;
-/** The most keys of one emitter that are counted by themselves. */
+/** The most keys of one emitter that are counted by themselves; the others of an event are counted together. */
 const MAX_KEYS = 100;
 
 /** Holds those that may have lines which are counted and not yet written. */
@@ -42,13 +42,14 @@ export class CountedLines {
     this.#write = write;
   }
 
-  add(source: object, key: string, entry: Entry): void {
+  add(source: object, event: string, key: string, entry: Entry): void {
     let bursts = this.#bySource.get(source);
     if (bursts === undefined) {
       bursts = new Map();
       this.#bySource.set(source, bursts);
     }
-    const counted = bursts.has(key) || bursts.size < MAX_KEYS ? key : 'others';
+    const own = keyOf(event, key);
+    const counted = bursts.has(own) || bursts.size < MAX_KEYS ? own : event;
     const burst = bursts.get(counted);
     if (burst === undefined) this.#begin(bursts, counted, entry);
     else {
@@ -57,14 +58,20 @@ export class CountedLines {
     }
   }
 
-  /** Writes what was counted with the key; the next line with it is the first one again. */
-  finish(source: object, key: string): void {
+  /**
+   * Writes what was counted of the event with the key, which may be among the others of the event; the
+   * next line with it is the first one again.
+   */
+  finish(source: object, event: string, key: string): void {
     const bursts = this.#bySource.get(source);
-    const burst = bursts?.get(key);
-    if (burst === undefined) return;
-    bursts!.delete(key);
-    this.#flush(burst);
-    this.#drop(burst);
+    if (bursts === undefined) return;
+    for (const counted of [keyOf(event, key), event]) {
+      const burst = bursts.get(counted);
+      if (burst === undefined) continue;
+      bursts.delete(counted);
+      this.#flush(burst);
+      this.#drop(burst);
+    }
   }
 
   /** Writes what was counted. */
@@ -105,4 +112,9 @@ export class CountedLines {
     this.#write(latest.level, { ...latest.fields, count }, latest.message);
     return true;
   }
+}
+
+/** Never the name of an event alone, with which its others are counted. */
+function keyOf(event: string, key: string): string {
+  return `${event} ${key}`;
 }

@@ -37,9 +37,9 @@ export class EventLog implements Observation {
       if (level === undefined) return;
       const fields = buildFields(event, line);
       const key = line.countBy?.(payload) ?? '';
-      if (line.ends !== undefined) this.#counted.finish(source, `${line.ends} ${key}`);
+      if (line.ends !== undefined) this.#counted.finish(source, line.ends, key);
       if (line.countBy === undefined) this.#write(level, fields, line.message);
-      else this.#counted.add(source, `${String(name)} ${key}`, { level, fields, message: line.message });
+      else this.#counted.add(source, String(name), key, { level, fields, message: line.message });
     } catch (error) {
       // An error of a user may throw wherever it is looked at.
       this.#warn(error);

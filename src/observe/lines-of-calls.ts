@@ -13,7 +13,7 @@ import type { Outcome } from '../policies/outcome.ts';
 import type { RateLimiterEvents } from '../policies/rate-limiter.ts';
 import type { RetryEvents } from '../policies/retry.ts';
 import type { TimeoutEvents } from '../policies/timeout.ts';
-import { counted, errorFields, type Lines, line } from './line.ts';
+import { counted, ending, errorFields, type Lines, line } from './line.ts';
 import type { LogFields } from './logger.ts';
 
 /** Names an instance. */
@@ -45,7 +45,10 @@ export const CIRCUIT_BREAKER: Lines<CircuitBreakerEvents> = {
     }),
   ),
   'half-open': line('debug', 'circuit half-open', ({ openings }) => ({ openings })),
-  close: line('info', 'circuit closed', ({ from }) => ({ from })),
+  close: ending(
+    'reject',
+    line('info', 'circuit closed', ({ from }) => ({ from })),
+  ),
   isolate: line('warn', 'circuit isolated', ({ from }) => ({ from })),
   reject: counted('debug', 'calls rejected by the circuit', ({ error }) => errorFields(error)),
 };

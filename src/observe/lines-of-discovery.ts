@@ -17,6 +17,7 @@ const lookupFields = ({ serviceName, error }: FailedLookup) => ({
   service: serviceName,
   ...errorFields(error),
 });
+const serviceOf = ({ serviceName }: { serviceName: string }) => serviceName;
 const instanceOf = ({ instance }: { instance: ServiceInstance }) => instanceFields(instance);
 const errorOf = ({ error }: { error: unknown }) => errorFields(error);
 
@@ -41,24 +42,21 @@ export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
       ({ known }) => (known ? 'warn' : 'error'),
       'discovery not up to date',
       (event) => ({ ...lookupFields(event), known: event.known }),
-      ({ serviceName }) => serviceName,
+      serviceOf,
     ),
   ),
   fresh: ending(
     'stale',
-    counted(
-      'info',
-      'discovery up to date again',
-      ({ serviceName }) => ({ service: serviceName }),
-      ({ serviceName }) => serviceName,
-    ),
+    counted('info', 'discovery up to date again', ({ serviceName }) => ({ service: serviceName }), serviceOf),
   ),
   're-registered': line('warn', 'instance registered again: Redis had forgotten it', instanceOf),
   loopback: line('warn', 'instance registered at a loopback address', instanceOf),
-  'invalid-entry': counted('warn', 'registry entry ignored: not valid', (event) => ({
-    ...lookupFields(event),
-    instanceId: JSON.stringify(event.instanceId).slice(1, 200),
-  })),
+  'invalid-entry': counted(
+    'warn',
+    'registry entry ignored: not valid',
+    (event) => ({ ...lookupFields(event), instanceId: JSON.stringify(event.instanceId).slice(1, 200) }),
+    serviceOf,
+  ),
   healed: line('warn', 'registry keys begun anew', ({ serviceName, keys }) => ({
     service: serviceName,
     keys,
@@ -67,7 +65,7 @@ export const REDIS_SERVICE_DISCOVERY: Lines<RedisDiscoveryEvents> = {
 };
 
 export const DNS_SERVICE_DISCOVERY: Lines<DnsServiceDiscoveryEvents> = {
-  failure: counted('warn', 'DNS lookup failed', lookupFields, ({ serviceName }) => serviceName),
+  failure: counted('warn', 'DNS lookup failed', lookupFields, serviceOf),
 };
 
 export const STATIC_SERVICE_DISCOVERY: Lines<StaticServiceDiscoveryEvents> = {
@@ -75,12 +73,15 @@ export const STATIC_SERVICE_DISCOVERY: Lines<StaticServiceDiscoveryEvents> = {
 };
 
 export const COMPOSITE_SERVICE_DISCOVERY: Lines<CompositeServiceDiscoveryEvents> = {
-  failure: counted('warn', 'discovery passed over: it failed', lookupFields),
+  failure: counted('warn', 'discovery passed over: it failed', lookupFields, serviceOf),
 };
 
 export const SERVICE_REGISTRAR: Lines<ServiceRegistrarEvents> = {
   registered: ending('failure', line('info', 'instance registered', instanceOf)),
-  're-registered': line('warn', 'instance registered again: the registry had forgotten it', instanceOf),
+  're-registered': ending(
+    'failure',
+    line('warn', 'instance registered again: the registry had forgotten it', instanceOf),
+  ),
   replaced: line('error', 'instance replaced by another process with its id', errorOf),
   recovered: ending(
     'failure',

@@ -6,15 +6,15 @@ import { RecordedLog } from './recorded-log.ts';
 const error = new Error('Redis is away');
 
 /** Makes a log of a discovery over Redis whose events the test gives. */
-function discoveryLog(Log = EventLog) {
+function discoveryLog(Log = EventLog, kind = 'redis-service-discovery') {
   fakeTime();
   const log = new RecordedLog();
   const events = new Log(log);
   onTestFinished(() => events.end());
   const source = {};
   const see = (name: string, serviceName: string, known = true) => {
-    const payload = { serviceName, error, known };
-    events.see({ source, kind: 'redis-service-discovery', name, payload, labels: {} });
+    const payload = { serviceName, error, known, instanceId: 'i1' };
+    events.see({ source, kind, name, payload, labels: {} });
   };
   const lines = () => log.lines.map(({ event, service, count }) => `${event} ${service} ${count}`);
   return { events, see, lines, log };
@@ -40,6 +40,49 @@ it('a log tells of a trouble before its end, and counts it anew after that', asy
   see('stale', 'a');
   await pass(30_000);
   expect(lines()).toEqual(['stale a 1', 'stale a 3', 'fresh a 1', 'stale a 1']);
+});
+
+it('a log of more services than it counts by themselves tells of all troubles before their end', async () => {
+  const { see, lines } = discoveryLog();
+  const services = Array.from({ length: 150 }, (_, i) => `s${i}`);
+  for (const name of services) see('stale', name);
+  expect(lines()).toHaveLength(101);
+  for (const name of services) see('fresh', name);
+  await pass(30_000);
+  expect(lines().slice(100, 103)).toEqual(['stale s100 1', 'stale s149 49', 'fresh s0 1']);
+  expect(lines().slice(-2)).toEqual(['fresh s100 1', 'fresh s149 49']);
+  expect(lines()).toHaveLength(204);
+});
+
+it.each([
+  ['composite-service-discovery', 'failure'],
+  ['redis-service-discovery', 'invalid-entry'],
+])('a log of a %s counts the event %s for each service', async (kind, event) => {
+  const { see, lines } = discoveryLog(EventLog, kind);
+  for (const name of ['a', 'b', 'a']) see(event, name);
+  await pass(10_000);
+  expect(lines()).toEqual([`${event} a 1`, `${event} b 1`, `${event} a 1`]);
+});
+
+it('a log tells of failed heartbeats before an instance that is registered again', async () => {
+  fakeTime();
+  const log = new RecordedLog();
+  const events = new EventLog(log);
+  onTestFinished(() => events.end());
+  const source = {};
+  const instance = { serviceName: 'a', instanceId: 'i1', host: '10.0.0.1', port: 1 };
+  const payload = { instance, error, failures: 3 };
+  for (const name of ['failure', 'failure', 'failure', 're-registered', 'registered', 'recovered'])
+    events.see({ source, kind: 'service-registrar', name, payload, labels: {} });
+  await pass(30_000);
+  const lines = log.lines.map(({ event, count }) => [event, count]);
+  expect(lines).toEqual([
+    ['failure', 1],
+    ['failure', 2],
+    ['re-registered', undefined],
+    ['registered', undefined],
+    ['recovered', undefined],
+  ]);
 });
 
 it('a discovery that knows nothing of a service is an error, and one that goes by what it knew a warning', () => {

@@ -62,6 +62,21 @@ describe('a breaker that is observed', () => {
     expect(log.of('circuit opened')[1]).toMatchObject({ level: 'debug', openings: 2 });
   });
 
+  it('the calls that a circuit rejected are told before it closes', async () => {
+    const log = new RecordedLog();
+    const breaker = new CircuitBreaker({ failureThreshold: 1 });
+    observe(breaker, { logger: log });
+    await failing(breaker, 4);
+    breaker.reset();
+    await pass(30_000);
+    expect(log.lines.map(({ event, count }) => [event, count])).toEqual([
+      ['open', undefined],
+      ['reject', 1],
+      ['reject', 2],
+      ['close', undefined],
+    ]);
+  });
+
   it('a circuit that is isolated by hand is a warning', () => {
     const log = new RecordedLog();
     const breaker = new CircuitBreaker();
