@@ -1,5 +1,5 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { clockOption } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
 import {
@@ -132,7 +132,6 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   readonly #window: SampleWindow;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
-  readonly #clock: Clock;
   readonly #partitions: readonly Partition[];
   readonly #partitionNamed: AdaptiveConcurrencyOptions['partition'];
   readonly #isDropped: AdaptiveConcurrencyOptions['isDropped'];
@@ -184,10 +183,8 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     this.#window = new SampleWindow(options.window ?? 500);
     this.#maxQueue = maxQueue;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
-    const clock = options.clock ?? systemClock;
-    this.#clock = clock;
     this.#partitions = (partitions ?? [{ name: '', share: 1 }]).map(
-      ({ name, share }, rank) => new Partition(name, share, rank, new WaitQueue(clock)),
+      ({ name, share }, rank) => new Partition(name, share, rank, new WaitQueue(this.clock)),
     );
     this.#partitionNamed = options.partition;
     this.#isDropped = options.isDropped;
@@ -220,7 +217,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   }
 
   #runInPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
-    const startedAt = this.#clock.now();
+    const startedAt = this.clock.now();
     const call: LimitedCall = { context, partition, inFlight: this.#inFlight, startedAt };
     this.#window.begin(startedAt);
     return start(operation, context).then(
@@ -253,7 +250,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     try {
       const dropped = this.#wasDropped(ok, result, context);
       if (dropped === undefined) return;
-      const now = this.#clock.now();
+      const now = this.clock.now();
       // The time of a call is not known if the clock was set back meanwhile.
       if (now < startedAt) return;
       const growing = this.#algorithm.growing === true;

@@ -1,5 +1,5 @@
 import { ThrottledError } from '../errors.ts';
-import { clockOption, systemClock } from '../internal/clock.ts';
+import { clockOption } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
@@ -78,7 +78,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;
     this.#random = options.random ?? Math.random;
-    this.#requests = new TimeWindow(options.window ?? 2_000, 0, options.clock ?? systemClock);
+    this.#requests = new TimeWindow(options.window ?? 2_000, 0, this.clock);
   }
 
   /** The share of calls that it rejects now, 0 to 1. */

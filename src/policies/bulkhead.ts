@@ -1,5 +1,5 @@
 import { BulkheadFullError } from '../errors.ts';
-import { CLOCK, type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { CLOCK, type Clock, clockOption } from '../internal/clock.ts';
 import { duration, integer, nonEmptyString, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -45,7 +45,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     this.#maxConcurrent = options.maxConcurrent ?? 100;
     this.#maxQueue = options.maxQueue ?? 0;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
-    this.#queue = new WaitQueue(options.clock ?? systemClock);
+    this.#queue = new WaitQueue(this.clock);
   }
 
   /**

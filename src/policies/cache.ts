@@ -1,5 +1,4 @@
 import { LRUCache } from 'lru-cache';
-import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { anyNumber } from '../internal/validate.ts';
@@ -62,7 +61,6 @@ interface UnderWay {
 export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #options: CacheOptions;
   readonly #maxEntries: number;
-  readonly #clock: Clock;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
   readonly #store: StoreAccess | undefined;
@@ -71,7 +69,6 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     super('cache', options);
     checkCacheOptions(options);
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
     this.#store = this.#createStore(options);
     this.#maxEntries = options.maxEntries ?? 1_000;
     const { maxSize } = options;
@@ -80,7 +77,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
 
   #createStore({ store, storeTimeout = 100 }: CacheOptions): StoreAccess | undefined {
     if (store === undefined) return undefined;
-    return new StoreAccess(store, storeTimeout, this.#clock, (key, operation, error) => {
+    return new StoreAccess(store, storeTimeout, this.clock, (key, operation, error) => {
       this.emit('store-error', { key, operation, error });
     });
   }
@@ -95,7 +92,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
     if (this.#store !== undefined) return this.#runWithStore(this.#store, key, operation, context);
-    const now = this.#clock.now();
+    const now = this.clock.now();
     return this.#serve(this.#entryAt(key, now), now, key, operation, context);
   }
 
@@ -109,7 +106,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     try {
       const entry = await store.read(key, context);
       context.throwIfAborted();
-      const now = this.#clock.now();
+      const now = this.clock.now();
       return this.#serve(underWay.deleted ? undefined : entry, now, key, operation, context);
     } finally {
       this.#leave(key, underWay);
@@ -176,7 +173,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const underWay = this.#join(key);
     const outcome = await this.#call(key, operation, context, underWay);
     if (outcome.ok || context.aborted) return unwrap(outcome);
-    const entry = this.#store === undefined ? this.#entryAt(key, this.#clock.now()) : stored;
+    const entry = this.#store === undefined ? this.#entryAt(key, this.clock.now()) : stored;
     const outdated = this.#store !== undefined && underWay.deleted;
     return this.#staleOr(outdated ? undefined : entry, outcome.error, key, context) as T;
   }
@@ -191,11 +188,11 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     const context = toContext(options);
     const key = this.#keyOf(context);
     if (key === undefined) throw error;
-    return this.#staleOr(this.#entryAt(key, this.#clock.now()), error, key, context) as T;
+    return this.#staleOr(this.#entryAt(key, this.clock.now()), error, key, context) as T;
   }
 
   #staleOr(entry: Entry | undefined, error: unknown, key: string, { attributes }: Context): unknown {
-    if (entry === undefined || !entry.outcome.ok || this.#clock.now() >= entry.errorUntil) throw error;
+    if (entry === undefined || !entry.outcome.ok || this.clock.now() >= entry.errorUntil) throw error;
     if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false)
       throw error;
     this.emit('stale', { key, attributes, error });
@@ -227,10 +224,10 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     underWay: UnderWay,
   ): Promise<Outcome<T>> {
     const turn = ++underWay.begun;
-    const begunAt = this.#clock.now();
+    const begunAt = this.clock.now();
     try {
       const outcome = await settle(operation, context);
-      const now = this.#clock.now();
+      const now = this.clock.now();
       const entry = createEntry(this.#options, outcome, context, { key, begunAt, now });
       if (this.#underWay.get(key) !== underWay) return outcome;
       if (this.#store === undefined) this.#keep(key, outcome, entry, begunAt);
@@ -275,7 +272,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       // A value outdates the one before it, even if it is not kept itself; a failure outdates
       // nothing.
       if (outcome.ok) this.#entries.delete(key);
-    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, this.#clock.now())) {
+    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, this.clock.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
       if (this.#entries.size > this.#maxEntries) this.#entries.pop();
     }

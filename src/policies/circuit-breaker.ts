@@ -1,6 +1,5 @@
 import { type InspectOptions, inspect } from 'node:util';
 import { CircuitOpenError } from '../errors.ts';
-import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { emitWarning } from '../internal/emitter.ts';
 import { shown } from '../internal/shown.ts';
@@ -100,7 +99,6 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   readonly #mayOpen: MayOpen;
   /** #slowCalls finds out which calls are slow. Only with `slowCallRatio`. */
   readonly #slowCalls: SlowCalls | undefined;
-  readonly #clock: Clock;
   #state: State;
 
   constructor(options?: CircuitBreakerOptions);
@@ -115,7 +113,6 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     checkBreakerOptions(options);
     const { failureRatio, slowCallRatio, window, initialState = 'closed' } = options;
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
     this.#mayOpen = mayOpen;
     this.#probeCounts = countProbes(options);
     this.#byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
@@ -125,7 +122,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
       typeof window === 'object' ? window.calls : Infinity,
     );
     if (slowCallRatio !== undefined)
-      this.#slowCalls = new SlowCalls(options.slowCallDuration ?? 1_000, this.#clock);
+      this.#slowCalls = new SlowCalls(options.slowCallDuration ?? 1_000, this.clock);
     this.#state = this.#stateFrom(readSnapshot(initialState));
   }
 
@@ -192,7 +189,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * nothing in any other state.
    */
   allowProbe(): void {
-    if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: this.#clock.now() });
+    if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: this.clock.now() });
   }
 
   /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
@@ -248,7 +245,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
 
   /** Gives the milliseconds until a probe: never more than a whole wait, though the clock was set back. */
   #waitLeft(state: Open): number {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     if (state.probeAt - now > state.wait) state.probeAt = now + state.wait;
     return Math.max(0, state.probeAt - now);
   }
@@ -364,7 +361,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     const openings = before + 1;
     const wait = this.#wait(openings, from.kind === 'closed' ? 0 : from.wait, outcome);
     const cause = outcome === undefined || outcome.ok ? undefined : toKeptCause(outcome.error);
-    this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: this.#clock.now() + wait });
+    this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: this.clock.now() + wait });
     this.emit('open', { reason, outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
   }
 
@@ -375,7 +372,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   #closed(): Closed {
-    const window = this.#byRatio ? createRollingWindow(this.#options, this.#clock) : undefined;
+    const window = this.#byRatio ? createRollingWindow(this.#options, this.clock) : undefined;
     return { kind: 'closed', failuresInARow: 0, window };
   }
 
@@ -394,7 +391,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     }
     const wait = this.#wait(openings, 0, undefined);
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
-    const rest = { openings, wait, cause: undefined, probeAt: this.#clock.now() + left };
+    const rest = { openings, wait, cause: undefined, probeAt: this.clock.now() + left };
     return { kind: 'open', counts: NO_COUNTS, ...rest };
   }
 }

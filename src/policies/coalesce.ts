@@ -1,4 +1,4 @@
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { type Clock, clockOption } from '../internal/clock.ts';
 import { decidedKey } from '../internal/decision.ts';
 import {
   isFunction,
@@ -44,7 +44,6 @@ export interface CoalesceEvents {
  */
 export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   readonly #key: CoalesceOptions['key'];
-  readonly #clock: Clock;
   readonly #flights = new Map<string, Flight>();
 
   constructor(options: CoalesceOptions) {
@@ -52,7 +51,6 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
     validateOptions('Coalesce', options, { name: nonEmptyString, clock: clockOption, key: isFunction });
     requireOption('Coalesce', options, 'key');
     this.#key = options.key;
-    this.#clock = options.clock ?? systemClock;
   }
 
   /** Keys that have a call under way. */
@@ -64,13 +62,13 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = decidedKey(this.#key(context), "Coalesce option 'key'");
     if (key === undefined) return start(operation, context);
-    const left = context.timed ? Infinity : context.deadline - this.#clock.now();
+    const left = context.timed ? Infinity : context.deadline - this.clock.now();
     if (left <= 0) throw deadlineExceeded(0);
     return new Promise((resolve, reject) => {
       const resolveAny = resolve as (value: unknown) => void;
       const flight = this.#flights.get(key);
       if (flight === undefined) {
-        const own = new Flight(this.#flights, key, this.#clock);
+        const own = new Flight(this.#flights, key, this.clock);
         new Caller(own, context, left, resolveAny, reject);
         own.start(operation, context);
       } else {

@@ -27,6 +27,15 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
     this.#clock = options?.clock ?? systemClock;
   }
 
+  /**
+   * The clock of its options, or that of the process.
+   *
+   * @internal
+   */
+  protected get clock(): Clock {
+    return this.#clock;
+  }
+
   /** @internal */
   get [CLOCK](): Clock | undefined {
     return this.#clock;

@@ -1,5 +1,5 @@
 import { HedgeLostError } from '../errors.ts';
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { clockOption } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -105,7 +105,6 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   readonly #latencies: LatencyHistogram | undefined;
   /** #waiting holds the calls that may be hedged. */
   readonly #waiting: DueQueue<HedgedCall>;
-  readonly #clock: Clock;
 
   constructor(options: HedgeOptions = {}) {
     super('hedge', options);
@@ -136,23 +135,22 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     this.#minDelay = minDelay;
     this.#maxDelay = maxDelay;
     this.#maxHedges = options.maxHedges ?? 1;
-    this.#clock = options.clock ?? systemClock;
-    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, clock: this.#clock });
+    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, clock: this.clock });
     this.#shouldHedge = options.shouldHedge;
     this.#isFailure = options.isFailure;
     this.#onDiscard = options.onDiscard;
-    if (delay === undefined) this.#latencies = new LatencyHistogram(this.#clock);
+    if (delay === undefined) this.#latencies = new LatencyHistogram(this.clock);
     this.#waiting = new DueQueue({
       delayAt: (now) => this.#delayAt(now),
       onDue: (call, now) => this.#hedge(call, now),
       holdsOpen: true,
-      clock: this.#clock,
+      clock: this.clock,
     });
   }
 
   /** Milliseconds after which a further attempt begins now; undefined while that is unknown. */
   get delay(): number | undefined {
-    const delay = this.#delayAt(this.#clock.now());
+    const delay = this.#delayAt(this.clock.now());
     return delay === Infinity ? undefined : delay;
   }
 
@@ -207,7 +205,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
    */
   #succeeded(call: HedgedCall, scope: AbortScope, attempt: number, outcome: Outcome<unknown>): void {
     if (this.#latencies !== undefined) {
-      const now = this.#clock.now();
+      const now = this.clock.now();
       this.#latencies.record(now - call.startedAt, now);
     }
     call.end(scope, outcome);

@@ -1,5 +1,5 @@
 import { RateLimitedError } from '../errors.ts';
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { clockOption } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
 import {
@@ -92,7 +92,6 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   readonly #key: ((context: CallContext) => string | undefined) | undefined;
   readonly #cost: RateLimiterOptions['cost'];
   readonly #maxKeys: number;
-  readonly #clock: Clock;
   readonly #unkeyed = new Bucket(undefined);
   #keyed: KeyedBuckets | undefined = undefined;
   #queued = 0;
@@ -120,7 +119,6 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     this.#key = options.key;
     this.#cost = options.cost;
     this.#maxKeys = options.maxKeys ?? 10_000;
-    this.#clock = options.clock ?? systemClock;
   }
 
   /** Calls that wait for their turn, of all keys. */
@@ -131,7 +129,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** Whether all of its keys are as good as new, so that a new limiter would do as well. */
   get quiet(): boolean {
     if (this.#queued > 0) return false;
-    const now = this.#clock.now();
+    const now = this.clock.now();
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
@@ -172,7 +170,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   retryAfter(key?: string, cost = 1): number {
     this.#check(key, cost, 'retryAfter()');
     const bucket = key === undefined ? this.#unkeyed : this.#keyed?.peek(key);
-    return bucket === undefined ? 0 : this.#wait(bucket, cost, this.#clock.now());
+    return bucket === undefined ? 0 : this.#wait(bucket, cost, this.clock.now());
   }
 
   #check(key: unknown, cost: unknown, method: string): void {
@@ -186,12 +184,12 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
 
   #getBucket(key: string | undefined): Bucket {
     if (key === undefined) return this.#unkeyed;
-    this.#keyed ??= new KeyedBuckets(this.#maxKeys, this.#clock);
+    this.#keyed ??= new KeyedBuckets(this.#maxKeys, this.clock);
     return this.#keyed.get(key);
   }
 
   #take(bucket: Bucket, cost: number): boolean {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     if (bucket.queued > 0 || this.#untilTurn(bucket, cost, now) > 0) return false;
     this.#count(bucket, cost, now);
     return true;
@@ -222,7 +220,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #takeTurn<T>(operation: Operation<T>, context: Context, bucket: Bucket, cost: number): Promise<T> {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     const wait = this.#wait(bucket, cost, now);
     // A deadline that is no number is no time to wait for.
     const inTime = wait <= this.#queueTimeout && now + wait < context.deadline;
@@ -260,7 +258,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
    */
   #serve(bucket: Bucket): void {
     for (let waiter = bucket.waiters?.head; waiter !== undefined; waiter = bucket.waiters?.head) {
-      const now = this.#clock.now();
+      const now = this.clock.now();
       const isDue = this.#untilTurn(bucket, waiter.cost, now) === 0;
       // Timers are late, so turns can come later than was foreseen.
       if (!isDue && now < waiter.expiresAt) break;
@@ -277,14 +275,14 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #setTimer(bucket: Bucket): void {
-    if (bucket.timer !== undefined) this.#clock.clearTimeout(bucket.timer);
+    if (bucket.timer !== undefined) this.clock.clearTimeout(bucket.timer);
     bucket.timer = undefined;
     const next = bucket.waiters?.head;
     if (next === undefined) return;
-    const now = this.#clock.now();
+    const now = this.clock.now();
     const wait = Math.min(this.#untilTurn(bucket, next.cost, now), next.expiresAt - now);
     const delay = Math.max(0, Math.min(Math.ceil(wait), MAX_DELAY));
-    bucket.timer = this.#clock.setTimeout(() => this.#serve(bucket), delay);
+    bucket.timer = this.clock.setTimeout(() => this.#serve(bucket), delay);
   }
 
   #rejection(bucket: Bucket, cost: number, now: number): RateLimitedError {

@@ -1,5 +1,4 @@
 import pRetry from 'p-retry';
-import { type Clock, systemClock } from '../internal/clock.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import { integer, isFunction, validateOptions } from '../internal/validate.ts';
 import { pause, unlessAborted, untilDeadline } from './abort.ts';
@@ -100,7 +99,6 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #beforeRetry: BeforeRetry | undefined;
   readonly #onDiscard: OnDiscard | undefined;
   readonly #target: RetryTarget;
-  readonly #clock: Clock;
 
   constructor(options?: RetryOptions);
   /**
@@ -120,7 +118,6 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#beforeRetry = options.beforeRetry;
     this.#onDiscard = options.onDiscard;
     this.#target = target;
-    this.#clock = options.clock ?? systemClock;
   }
 
   /** @internal */
@@ -130,7 +127,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const call: RetriedCall<T> = {
       operation,
       first: context,
-      startedAt: this.#maxElapsed === Infinity ? 0 : this.#clock.now(),
+      startedAt: this.#maxElapsed === Infinity ? 0 : this.clock.now(),
       context,
       attempts: 1,
       wait: 0,
@@ -211,7 +208,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
       drop();
       call.first.throwIfAborted();
-      if (call.wait > 0) await pause(call.wait, call.first, this.#clock);
+      if (call.wait > 0) await pause(call.wait, call.first, this.clock);
     };
 
     try {
@@ -262,7 +259,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
   /** Gives the reason why a retry cannot begin after the wait. */
   #reasonAgainst(wait: number, call: RetriedCall<unknown>): GiveUpReason | undefined {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     // The time of a clock that was set back begins anew.
     call.startedAt = Math.min(call.startedAt, now);
     if (now + wait >= call.first.deadline) return 'deadline';
@@ -277,7 +274,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     decision: Decision & { kind: 'retry' },
   ): Promise<Decision> {
     const prepared = beforeRetry(outcome, call.context);
-    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first, this.#clock) : prepared;
+    const allowed = isThenable(prepared) ? await untilDeadline(prepared, call.first, this.clock) : prepared;
     if (allowed === false) return stop('declined');
     const tooLate = this.#reasonAgainst(decision.wait, call);
     if (tooLate !== undefined) return stop(tooLate);

@@ -1,6 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { isDetached, nameCaller, rejectToCaller } from '../internal/caller-frames.ts';
-import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
+import { clockOption } from '../internal/clock.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -67,7 +67,6 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   readonly #onDiscard: OnDiscard | undefined;
   /** #which tells in errors which of several time limits it is. */
   readonly #which: string;
-  readonly #clock: Clock;
   readonly #calls: DueQueue<TimedCall>;
 
   /**
@@ -93,18 +92,17 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
     this.duration = duration;
     this.#strict = options.strict ?? true;
     this.#onDiscard = options.onDiscard;
-    this.#clock = options.clock ?? systemClock;
     this.#calls = new DueQueue({
       delayAt: () => duration,
       onDue: (call, _now, stalled) => this.#expire(call, stalled),
       holdsOpen: true,
-      clock: this.#clock,
+      clock: this.clock,
     });
   }
 
   /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     if (outer.deadline < now + this.duration && !outer.timed)
       return this.#runUntilDeadline(operation, outer, now);
     return this.#strict
@@ -183,7 +181,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
         const error = deadlineExceeded(left, timer.stalledSince(now, left));
         scope.abort(error);
         this.emit('timeout', { error, attributes: outer.attributes });
-      }, this.#clock);
+      }, this.clock);
       timer.start(left, outer.deadline);
       const finish = () => {
         scope.end();
