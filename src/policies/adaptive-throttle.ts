@@ -1,12 +1,11 @@
 import { ThrottledError } from '../errors.ts';
 import { clockOption } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
-import { shown } from '../internal/shown.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isInconclusive, type Outcome, type OutcomeFunction, start } from './outcome.ts';
-import type { TimedPolicyOptions } from './policy-options.ts';
+import { type TimedPolicyOptions, withName } from './policy-options.ts';
 import { TimeWindow } from './rolling-window.ts';
 
 export interface AdaptiveThrottleOptions extends TimedPolicyOptions {
@@ -118,7 +117,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   #rejection(probability: number): ThrottledError {
     this.#requests.record(true, false);
     const error = new ThrottledError(
-      `throttled${this.name === undefined ? '' : ` by ${shown(this.name)}`}: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
+      `${withName('throttled', this.name, 'by ')}: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
     );
     this.emit('reject', { error });
     return error;

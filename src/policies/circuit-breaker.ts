@@ -2,7 +2,6 @@ import { type InspectOptions, inspect } from 'node:util';
 import { CircuitOpenError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { emitWarning } from '../internal/emitter.ts';
-import { shown } from '../internal/shown.ts';
 import { OnAbort } from './abort.ts';
 import { computeWait } from './backoff.ts';
 import {
@@ -29,6 +28,7 @@ import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { toKeptCause } from './kept-cause.ts';
 import { effectiveOutcome, isExcluded, isRejection, type Outcome, start } from './outcome.ts';
+import { withName } from './policy-options.ts';
 import { ProbePlace } from './probe-place.ts';
 import { createRollingWindow, MINIMUM_CALLS, type RollingWindow } from './rolling-window.ts';
 import { SlowCalls, type Stopwatch } from './slow-calls.ts';
@@ -251,7 +251,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   #rejection(state: Open | HalfOpen | Isolated): CircuitOpenError {
-    const which = this.name === undefined ? 'the circuit' : `the circuit of ${shown(this.name)}`;
+    const which = withName('the circuit', this.name, 'of ');
     const left = state.kind === 'open' ? this.#waitLeft(state) : 0;
     const retryAfter = state.kind === 'isolated' ? Infinity : left;
     const error = new CircuitOpenError(

@@ -20,9 +20,13 @@ export interface TimedPolicyOptions extends PolicyOptions {
   clock?: Clock | undefined;
 }
 
-/** Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`. */
-export function withName(kind: string, name: string | undefined): string {
-  return name === undefined ? kind : `${kind} ${shown(name)}`;
+/**
+ * Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`.
+ *
+ * @param link stands before the name, as in `throttled by 'payments'`
+ */
+export function withName(kind: string, name: string | undefined, link = ''): string {
+  return name === undefined ? kind : `${kind} ${link}${shown(name)}`;
 }
 
 /** Gives the words for what ended a wait in the queue of a policy. */

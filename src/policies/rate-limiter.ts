@@ -1,7 +1,6 @@
 import { RateLimitedError } from '../errors.ts';
 import { clockOption } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
-import { shown } from '../internal/shown.ts';
 import {
   duration,
   integer,
@@ -15,7 +14,7 @@ import {
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { TimedPolicyOptions } from './policy-options.ts';
+import { type TimedPolicyOptions, withName } from './policy-options.ts';
 import { Bucket, KeyedBuckets, Waiter } from './rate-buckets.ts';
 
 export interface RateLimiterOptions extends TimedPolicyOptions {
@@ -289,7 +288,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     const wait = this.#wait(bucket, cost, now);
     const more = cost === 1 ? 'one more' : `one of cost ${cost}`;
     const error = new RateLimitedError(
-      `rate limited${this.name === undefined ? '' : ` by ${shown(this.name)}`}: ${bucket.queued} calls wait, and ${more} could begin in ${Math.ceil(wait)} ms`,
+      `${withName('rate limited', this.name, 'by ')}: ${bucket.queued} calls wait, and ${more} could begin in ${Math.ceil(wait)} ms`,
       wait,
     );
     this.emit('reject', { error });
