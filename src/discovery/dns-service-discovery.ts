@@ -11,6 +11,7 @@ import { Emitter } from '../internal/emitter.ts';
 import { jitter } from '../internal/jitter.ts';
 import {
   anObject,
+  anyDuration,
   type Check,
   either,
   hasMethods,
@@ -202,7 +203,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       minTtl: number(1, MAX_DELAY),
       maxTtl: number(1, MAX_DELAY),
       timeout: number(1, MAX_DELAY),
-      absenceGrace: number(0, Infinity),
+      absenceGrace: anyDuration,
       random: isFunction,
     });
     requireOption('DnsServiceDiscovery', options, 'services');

@@ -78,6 +78,9 @@ export const anyNumber = number(-Infinity, Infinity);
 /** A duration in milliseconds that a timer can wait for. */
 export const duration = number(0, MAX_DELAY);
 
+/** A duration in milliseconds, without end too. */
+export const anyDuration = number(0, Infinity);
+
 /** A share, 0 to 1. */
 export const ratio = number(0, 1);
 

@@ -1,6 +1,7 @@
 import { decided } from '../internal/decision.ts';
 import { jitter as spread } from '../internal/jitter.ts';
 import {
+  anyDuration,
   isFunction,
   MAX_DELAY,
   number,
@@ -104,8 +105,6 @@ function checkedRandom({ random }: { random?: (() => number) | undefined }, opti
   return random === undefined ? () => Math.random() : () => decided(random(), option);
 }
 
-const checkWait = number(0, Infinity);
-
 /**
  * Computes a wait that a timer can keep, by a backoff that may be a user's own.
  *
@@ -121,6 +120,6 @@ export function computeWait(
 ): number {
   const wait = decided(backoff(attempt, previous, outcome), option);
   if (!(typeof wait === 'number' && wait >= 0))
-    checkWait(wait, `${option}: the milliseconds that a backoff gives`);
+    anyDuration(wait, `${option}: the milliseconds that a backoff gives`);
   return Math.min(wait, MAX_DELAY);
 }

@@ -1,6 +1,6 @@
 import { decided } from '../internal/decision.ts';
 import { jitter as spread } from '../internal/jitter.ts';
-import { anObject, anyNumber, number } from '../internal/validate.ts';
+import { anObject, anyDuration, anyNumber } from '../internal/validate.ts';
 import type { CacheOptions, Freshness } from './cache-options.ts';
 import type { Context } from './context.ts';
 import { isRejection, type Outcome } from './outcome.ts';
@@ -54,8 +54,6 @@ export function createEntry(
   return isUsable(entry, now) ? entry : undefined;
 }
 
-const milliseconds = number(0, Infinity);
-
 /** Checks the times of a Freshness; other fields do not matter. */
 function checkFreshness(given: Freshness): void {
   const what = "what Cache option 'freshness' gives";
@@ -63,8 +61,8 @@ function checkFreshness(given: Freshness): void {
   const { ttl, staleWhileRevalidate, staleIfError } = given;
   if (ttl !== undefined) anyNumber(ttl, `${what}, 'ttl',`);
   if (staleWhileRevalidate !== undefined)
-    milliseconds(staleWhileRevalidate, `${what}, 'staleWhileRevalidate',`);
-  if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
+    anyDuration(staleWhileRevalidate, `${what}, 'staleWhileRevalidate',`);
+  if (staleIfError !== undefined) anyDuration(staleIfError, `${what}, 'staleIfError',`);
 }
 
 /** Whether an entry may be served in any way. How old it is is not known if the clock was set back since. */

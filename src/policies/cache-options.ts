@@ -1,5 +1,6 @@
 import { clockOption } from '../internal/clock.ts';
 import {
+  anyDuration,
   hasMethods,
   integer,
   isFunction,
@@ -91,20 +92,18 @@ export interface CacheOptions extends TimedPolicyOptions {
   random?: (() => number) | undefined;
 }
 
-const milliseconds = number(0, Infinity);
-
 /** Checks all options of a Cache, each by itself and then together. */
 export function checkCacheOptions(options: CacheOptions): void {
   validateOptions('Cache', options, {
     name: nonEmptyString,
     clock: clockOption,
     key: isFunction,
-    ttl: milliseconds,
+    ttl: anyDuration,
     jitter: ratio,
-    staleWhileRevalidate: milliseconds,
-    staleIfError: milliseconds,
+    staleWhileRevalidate: anyDuration,
+    staleIfError: anyDuration,
     shouldServeStale: isFunction,
-    negativeTtl: milliseconds,
+    negativeTtl: anyDuration,
     freshness: isFunction,
     maxEntries: integer(1, 1_000_000),
     maxSize: integer(1),
