@@ -250,7 +250,7 @@ function completeError(
 ): void {
   error.config = config;
   if (error.response !== undefined) toNodeResponse(error.response, config, request, canceller);
-  const cause = findHoldfastError(error);
+  const cause = findCause(error, (one) => one instanceof HoldfastError);
   if (!(cause instanceof InvalidRequestError)) error.request = request;
   if (cause !== undefined) {
     Object.assign(error, { code: codeOf(cause, config), message: cause.message, cause });
@@ -264,19 +264,19 @@ function completeError(
 
 /** Gives the error of a request outside the mesh the code and the message of its connection. */
 function nameConnectionError(error: AxiosError): void {
-  for (let { cause } = error; cause instanceof Error; cause = cause.cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (typeof code !== 'string') continue;
-    error.code = NODE_CODES[code] ?? code;
-    if (message !== '') error.message = message;
-    return;
-  }
+  const cause = findCause(error, hasCode);
+  if (cause === undefined) return;
+  error.code = NODE_CODES[cause.code] ?? cause.code;
+  if (cause.message !== '') error.message = cause.message;
 }
 
-function findHoldfastError(error: Error): HoldfastError | undefined {
-  for (let { cause } = error; cause instanceof Error; cause = cause.cause) {
-    if (cause instanceof HoldfastError) return cause;
-  }
+function hasCode(error: Error): error is Error & { code: string } {
+  return typeof (error as NodeJS.ErrnoException).code === 'string';
+}
+
+/** Finds the first of the causes of an error that is of a kind. */
+function findCause<E extends Error>(error: Error, is: (cause: Error) => cause is E): E | undefined {
+  for (let { cause } = error; cause instanceof Error; cause = cause.cause) if (is(cause)) return cause;
   return undefined;
 }
 
