@@ -108,14 +108,8 @@ const RESERVED_HEADERS: ReadonlySet<string> = new Set([
 const TOKEN = /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression is there to reject control characters
 const FORBIDDEN_IN_VALUE = /[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]/;
-/**
- * One slash that no other slash follows, then visible ASCII without fragment, and without backslash
- * before the query.
- */
-const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
-
-/** A path of a URL: the same, with any number of slashes in front. */
-const URL_PATH = /^\/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
+/** A slash, then visible ASCII without fragment, and without backslash before the query. */
+const PATH = /^\/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
 
 /** Visible ASCII without fragment. */
 const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
@@ -158,7 +152,8 @@ export function parseMethod({ method = 'GET' }: Pick<ServiceCall, 'method'>): st
 }
 
 export function buildPath({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
-  if (typeof path !== 'string' || !PATH.test(path)) throw createPathError(path, 'start with one slash and');
+  if (typeof path !== 'string' || path.startsWith('//') || !PATH.test(path))
+    throw createPathError(path, 'start with one slash and');
   if (query === undefined || query === null) return path;
   const search = buildSearch(query);
   if (search === '') return path;
@@ -171,7 +166,7 @@ export function buildPath({ path, query }: Pick<ServiceCall, 'path' | 'query'>):
  * chosen by then.
  */
 export function parseUrlPath(path: unknown): string {
-  if (typeof path !== 'string' || !URL_PATH.test(path)) throw createPathError(path, 'start with a slash and');
+  if (typeof path !== 'string' || !PATH.test(path)) throw createPathError(path, 'start with a slash and');
   return path;
 }
 
