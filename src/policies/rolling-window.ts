@@ -165,7 +165,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   get recent(): CallCounts {
-    const since = this.#sliceAt(this.#clock.now()) - SLICES;
+    const since = this.#now() - SLICES;
     const [oldest] = this.#slices;
     if (oldest === undefined || oldest.time > since) return this;
     let calls = 0;
@@ -195,7 +195,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   forget(): void {
-    this.#forgetBy(this.#sliceAt(this.#clock.now()));
+    this.#forgetBy(this.#now());
   }
 
   #forgetBy(now: number): void {
@@ -215,7 +215,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   save(): WindowCounts[] {
-    const now = this.#sliceAt(this.#clock.now());
+    const now = this.#now();
     this.#forgetBy(now);
     const time = Date.now();
     return this.#slices.map(({ time: at, calls, failures, slow }) => ({
@@ -228,7 +228,7 @@ export class TimeWindow implements RollingWindow {
 
   /** The wall clock may have jumped since then: calls of the future count as ended now. */
   restore(counts: readonly WindowCounts[]): void {
-    const now = this.#sliceAt(this.#clock.now());
+    const now = this.#now();
     const time = Date.now();
     const aged = counts.map(({ at = -Infinity, ...count }) => ({
       ...count,
@@ -256,7 +256,11 @@ export class TimeWindow implements RollingWindow {
     return slice;
   }
 
-  /** Gives the time in slices. If the clock was set back, all slices go with it. */
+  #now(): number {
+    return this.#sliceAt(this.#clock.now());
+  }
+
+  /** Gives a time in slices. If the clock was set back, all slices go with it. */
   #sliceAt(now: number): number {
     const at = Math.floor(now / this.#sliceLength);
     const ahead = (this.#slices.at(-1)?.time ?? at) - at;
