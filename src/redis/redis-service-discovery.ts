@@ -160,9 +160,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       allowLoopback: boolean,
     });
     requireOption('RedisServiceDiscovery', options, 'redis');
-    this.instanceTtl = options.ttl ?? 90_000;
-    const ttl = this.instanceTtl;
-    const { keyPrefix = 'holdfast', timeout = 5_000, snapshotFile } = options;
+    const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
+    this.instanceTtl = ttl;
     this.#allowLoopback = options.allowLoopback ?? false;
     this.#informerOptions = {
       refreshInterval: options.refreshInterval ?? 30_000,
