@@ -276,7 +276,7 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
     this.#attempt.lease.release(result);
   }
 
-  /** Gives the milliseconds since the attempt began, without those that it waited for its caller. */
+  /** Gives the milliseconds since the attempt began, without its waits for the caller. */
   #elapsed(): number {
     const { elapsed, call } = this.#attempt;
     return Math.max(0, elapsed - (call.callerWait?.waited ?? 0));

@@ -236,7 +236,7 @@ export class ServicePolicies implements ServicePolicyHandles {
     return own.filter((policy) => policy !== undefined) as Emitter<never>[];
   }
 
-  /** Checks that all policies, those that the user has made too, go by the clock of the client. */
+  /** Checks that all policies, a user's own too, go by the clock of the client. */
   #checkClocks(): void {
     const { retry, circuitBreaker, hedge, adaptiveThrottle, rateLimiter: rateLimit } = this;
     const { bulkhead, adaptiveConcurrency, attemptTimeout } = this.createInstancePolicies();

@@ -23,7 +23,7 @@ class DeregistrationSignals {
 
   add(signal: NodeJS.Signals, registrar: Registrar): void {
     const registrars = this.#registrars.get(signal) ?? new Set();
-    // The first listener sees the others, those that Node removes as it calls them included.
+    // The first listener sees all others; Node removes a `once` listener as it calls it.
     if (!process.listeners(signal).includes(this.#onSignal)) process.prependListener(signal, this.#onSignal);
     this.#registrars.set(signal, registrars.add(registrar));
   }
